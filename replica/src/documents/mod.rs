@@ -1,0 +1,7 @@
+//! The small JSON objects beside the generations: written by one binary, read by the other.
+
+mod heartbeat;
+mod receipt;
+
+pub use heartbeat::{Heartbeat, ScrubReport};
+pub use receipt::Receipt;

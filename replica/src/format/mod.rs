@@ -1,0 +1,20 @@
+//! LTX v3: the unit of change in the bucket, byte-compatible with Litestream v0.5.
+//!
+//! Source of the format: the public README and Go code of `superfly/ltx`. Nothing here does I/O
+//! of its own (readers and writers are passed in), reads a clock or logs.
+
+mod checksum;
+mod decode;
+mod encode;
+mod error;
+mod header;
+mod ids;
+mod merge;
+
+pub use checksum::{Checksum, DatabaseChecksum, page_checksum};
+pub use decode::Decoder;
+pub use encode::{Encoded, Encoder};
+pub use error::{EncodeError, FormatError};
+pub use header::{HEADER_SIZE, Header, TRAILER_SIZE, Trailer, WalSpan};
+pub use ids::{GenerationId, IdError, Level, PageNumber, PageSize, Txid, TxidRange};
+pub use merge::{MergeError, merge};

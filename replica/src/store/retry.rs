@@ -1,0 +1,1 @@
+//! Retries: which failures are worth another attempt, how often, how long.

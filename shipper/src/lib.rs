@@ -1,0 +1,1 @@
+//! Ships live SQLite databases to a replica.

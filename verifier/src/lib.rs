@@ -1,0 +1,1 @@
+//! Drills a replica: restore, check, record, alert.
