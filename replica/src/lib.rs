@@ -6,8 +6,10 @@
 //! - [`store`]: the object-store seam, with S3 and file backends.
 //! - [`restore`]: a pure plan and a thin apply.
 //! - [`documents`]: the small JSON objects beside the generations.
+//! - [`operator`]: what both programs share towards the person who runs them.
 
 pub mod documents;
 pub mod format;
+pub mod operator;
 pub mod restore;
 pub mod store;
