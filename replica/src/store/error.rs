@@ -1,10 +1,13 @@
 //! What a store can answer, as kinds that callers act on.
+//!
+//! Messages name the object by its full key and end in a `HINT:` line where the operator can act.
+//! They never hold a secret, a signature or a signed URL.
 
 /// A store's refusal or failure, after its retries.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// 404: no such object (or bucket).
+    /// 404: no such object. (A missing *bucket* is [`Self::Configuration`].)
     #[error("{target}: not found")]
     NotFound {
         /// The object, with its full key.
@@ -17,12 +20,14 @@ pub enum StoreError {
         target: String,
     },
     /// 401 or 403: the rights are missing.
-    #[error("{target}: access denied ({action})")]
+    #[error("{target}: access denied ({action}: {reason})\nHINT: {}", denied_hint(action, reason))]
     Denied {
         /// The object, with its full key.
         target: String,
-        /// What was tried, as the policy names it (`s3:PutObject`).
+        /// What was tried, as the policy names it (`s3:PutObject`), or for files as a noun phrase.
         action: &'static str,
+        /// The store's own word for it (`AccessDenied`).
+        reason: String,
     },
     /// The configuration cannot work (bad URL, no region, no credentials, wrong bucket name).
     #[error("{message}")]
@@ -64,6 +69,22 @@ pub enum StoreError {
         /// The bound, bytes.
         limit: u64,
     },
+    /// A read that starts beyond the object's end.
+    #[error("{target}: no bytes at offset {start}, the object is shorter")]
+    OutOfRange {
+        /// The object.
+        target: String,
+        /// The first byte asked for.
+        start: u64,
+    },
+    /// The object was replaced or removed while it was being read.
+    #[error("{target}: changed while it was read, at offset {offset}")]
+    Changed {
+        /// The object.
+        target: String,
+        /// Bytes of the object delivered before.
+        offset: u64,
+    },
 }
 
 impl StoreError {
@@ -88,6 +109,26 @@ impl StoreError {
     /// Trying again later cannot help without somebody's doing something.
     #[must_use]
     pub fn is_permanent(&self) -> bool {
-        !matches!(self, Self::Unavailable { .. } | Self::Io { .. })
+        !matches!(self, Self::Unavailable { .. } | Self::Io { .. } | Self::Changed { .. })
+    }
+}
+
+/// What to do about missing rights, by what was tried and how it was refused.
+fn denied_hint(action: &str, reason: &str) -> &'static str {
+    match (action, reason) {
+        (_, "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "InvalidToken" | "ExpiredToken") => {
+            "check the AWS credentials (environment, profile or role) and that they belong to this store"
+        }
+        ("s3:GetObject", _) => {
+            "grant s3:GetObject (the restore policy); without s3:ListBucket a missing object is answered like this too"
+        }
+        ("s3:ListBucket", _) => "grant s3:ListBucket on this prefix (the restore policy)",
+        ("s3:PutObject", _) => {
+            "grant s3:PutObject on this prefix (the ship policy for LTX files and the heartbeat)"
+        }
+        (action, _) if action.starts_with("s3:") => {
+            "compare this key's policy with the stack's outputs"
+        }
+        _ => "check the owner and mode of this path and of the directories above it",
     }
 }

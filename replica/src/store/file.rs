@@ -1,5 +1,231 @@
-//! A directory as a store.
+//! A directory as a store: `<root>/<database>/<generation>/ltx/<level>/<min>-<max>.ltx`.
+//!
+//! Invariants: a file appears under its name whole and synced, or not at all; an LTX file is never
+//! replaced (the name is claimed by a rename that fails where one exists). Every read and write
+//! runs on tokio's blocking threads, so that a one-thread runtime is not held up by a slow disk.
+//!
+//! Does not promise that a directory on a network file system syncs as a local one does.
+//! A crash leaves at most a `.tmp-…` file behind, which no listing shows.
+
+mod durable;
+mod read;
+
+use std::fs;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use jiff::Timestamp;
+
+use crate::format::{Checksum, Level, TxidRange};
+use crate::store::key::FILE_LEVELS_DIR;
+use crate::store::{
+    Body, Chain, Key, LtxAttributes, LtxKey, LtxObject, ObjectInfo, ObjectReader, PutOutcome,
+    Store, StoreError,
+};
 
 /// One database's directory.
-#[derive(Debug)]
-pub struct FileStore {}
+#[derive(Debug, Clone)]
+pub struct FileStore {
+    dir: PathBuf,
+}
+
+impl FileStore {
+    /// A store in `dir`, which need not exist yet.
+    #[must_use]
+    pub fn new(dir: PathBuf) -> Self {
+        Self { dir }
+    }
+
+    fn path(&self, key: &Key) -> PathBuf {
+        self.dir.join(key.file_path())
+    }
+}
+
+#[async_trait]
+impl Store for FileStore {
+    fn url(&self) -> String {
+        format!("file://{}", self.dir.display())
+    }
+
+    fn locate(&self, key: &Key) -> String {
+        self.path(key).display().to_string()
+    }
+
+    async fn chains(&self) -> Result<Vec<Chain>, StoreError> {
+        let dir = self.dir.clone();
+        blocking(move || {
+            let mut chains = Vec::new();
+            if dir.join(FILE_LEVELS_DIR).is_dir() {
+                chains.push(Chain::Root);
+            }
+            for name in names(&dir)? {
+                if let Ok(id) = name.parse()
+                    && dir.join(&name).join(FILE_LEVELS_DIR).is_dir()
+                {
+                    chains.push(Chain::Generation(id));
+                }
+            }
+            chains.sort_unstable();
+            Ok(chains)
+        })
+        .await
+    }
+
+    async fn list_ltx(&self, chain: Chain, level: Level) -> Result<Vec<LtxObject>, StoreError> {
+        let dir = self.dir.join(chain.file_level_path(level));
+        blocking(move || {
+            let mut objects = Vec::new();
+            for name in names(&dir)? {
+                let Ok(txids) = TxidRange::from_file_name(&name) else { continue };
+                let path = dir.join(&name);
+                let metadata = match fs::metadata(&path) {
+                    Ok(metadata) => metadata,
+                    Err(source) if source.kind() == io::ErrorKind::NotFound => continue,
+                    Err(source) => return Err(failure(&path, "read file metadata", source)),
+                };
+                if metadata.is_file() {
+                    let modified = modified(&path, &metadata)?;
+                    objects.push(LtxObject { level, txids, size: metadata.len(), modified });
+                }
+            }
+            objects.sort_unstable_by_key(|object| object.txids);
+            Ok(objects)
+        })
+        .await
+    }
+
+    async fn head(&self, key: &Key) -> Result<ObjectInfo, StoreError> {
+        let path = self.path(key);
+        let is_ltx = matches!(key, Key::Ltx(_));
+        blocking(move || info(&path, is_ltx)).await
+    }
+
+    async fn get(
+        &self,
+        key: &Key,
+        range: Option<Range<u64>>,
+    ) -> Result<Box<dyn ObjectReader>, StoreError> {
+        let path = self.path(key);
+        let reader = blocking(move || read::FileReader::open(path, range)).await?;
+        Ok(Box::new(reader))
+    }
+
+    async fn put_ltx(
+        &self,
+        key: &LtxKey,
+        body: Body,
+        attributes: LtxAttributes,
+    ) -> Result<PutOutcome, StoreError> {
+        let path = self.path(&Key::Ltx(*key));
+        blocking(move || {
+            // Spares the copy on a retry; what decides is the rename below.
+            if fs::symlink_metadata(&path).is_ok() {
+                return compare(&path, &body, attributes);
+            }
+            if durable::write_new(&path, &body, attributes.timestamp)? {
+                return Ok(PutOutcome::Created);
+            }
+            compare(&path, &body, attributes)
+        })
+        .await
+    }
+
+    async fn put_document(&self, key: &Key, content: Bytes) -> Result<(), StoreError> {
+        let path = self.path(key);
+        blocking(move || durable::replace(&path, &content)).await
+    }
+}
+
+/// Names of the directories directly below `dir`, in no order; none where `dir` is missing.
+pub(super) async fn directories(dir: PathBuf) -> Result<Vec<String>, StoreError> {
+    blocking(move || {
+        let mut found = names(&dir)?;
+        found.retain(|name| dir.join(name).is_dir());
+        Ok(found)
+    })
+    .await
+}
+
+/// Runs file access on a blocking thread.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // Only a runtime that is shutting down cancels; nobody is left to read this.
+            Err(cancelled) => Err(StoreError::Io {
+                path: String::new(),
+                action: "run file access",
+                source: io::Error::other(cancelled),
+            }),
+        },
+    }
+}
+
+/// The entries of a directory whose names are Unicode; none where it is missing.
+fn names(dir: &Path) -> Result<Vec<String>, StoreError> {
+    let fail = |source| failure(dir, "list directory", source);
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(source) => return Err(fail(source)),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        if let Ok(name) = entry.map_err(fail)?.file_name().into_string() {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
+fn info(path: &Path, is_ltx: bool) -> Result<ObjectInfo, StoreError> {
+    let mut file = fs::File::open(path).map_err(|source| failure(path, "open file", source))?;
+    let metadata = file.metadata().map_err(|source| failure(path, "read file metadata", source))?;
+    let checksum = if is_ltx { trailer_checksum(&mut file, path)? } else { None };
+    Ok(ObjectInfo { size: metadata.len(), modified: modified(path, &metadata)?, checksum })
+}
+
+/// The file checksum: an LTX file's last 8 bytes, big-endian.
+fn trailer_checksum(file: &mut fs::File, path: &Path) -> Result<Option<Checksum>, StoreError> {
+    let fail = |source| failure(path, "read file trailer", source);
+    let mut raw = [0; 8];
+    if file.metadata().map_err(fail)?.len() < 8 {
+        return Ok(None);
+    }
+    file.seek(SeekFrom::End(-8)).map_err(fail)?;
+    file.read_exact(&mut raw).map_err(fail)?;
+    Ok(Checksum::from_raw(u64::from_be_bytes(raw)))
+}
+
+/// Tells an earlier attempt of ours from another writer's file.
+fn compare(path: &Path, body: &Body, attributes: LtxAttributes) -> Result<PutOutcome, StoreError> {
+    let there = info(path, true)?;
+    if there.size == body.len() && there.checksum == Some(attributes.checksum) {
+        return Ok(PutOutcome::AlreadyOurs);
+    }
+    Err(StoreError::Precondition { target: path.display().to_string() })
+}
+
+fn modified(path: &Path, metadata: &fs::Metadata) -> Result<Timestamp, StoreError> {
+    let fail = |source| failure(path, "read modification time", source);
+    let time = metadata.modified().map_err(fail)?;
+    Timestamp::try_from(time).map_err(|error| fail(io::Error::other(error)))
+}
+
+/// The kind that callers act on, for an error of the file system.
+fn failure(path: &Path, action: &'static str, source: io::Error) -> StoreError {
+    let path = path.display().to_string();
+    match source.kind() {
+        io::ErrorKind::NotFound => StoreError::NotFound { target: path },
+        io::ErrorKind::PermissionDenied => {
+            StoreError::Denied { target: path, action, reason: source.to_string() }
+        }
+        _ => StoreError::Io { path, action, source },
+    }
+}

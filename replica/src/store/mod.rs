@@ -3,26 +3,31 @@
 //! A [`Root`] is what `[replica] url` names; below it each database has a [`Store`] of its own.
 //! Keys are typed ([`Key`]); only a backend turns one into text.
 
+mod access;
 mod error;
 mod file;
 mod key;
 mod retry;
 mod root;
 mod s3;
+mod url;
 
 use std::fmt::Debug;
 use std::ops::Range;
 use std::path::PathBuf;
 
 use async_trait::async_trait;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use jiff::Timestamp;
 
+pub use access::{Access, Credentials};
 pub use error::StoreError;
 pub use file::FileStore;
 pub use key::{Chain, Key, LtxKey};
-pub use root::{Root, RootUrl, S3Options};
+pub use retry::RetryPolicy;
+pub use root::{Root, S3Options};
 pub use s3::S3Store;
+pub use url::RootUrl;
 
 use crate::format::{Checksum, Level, TxidRange};
 
@@ -74,6 +79,16 @@ pub enum Body {
     },
 }
 
+impl Body {
+    /// Bytes to write.
+    pub(crate) fn len(&self) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes.len() as u64,
+            Self::File { len, .. } => *len,
+        }
+    }
+}
+
 /// How a write-once upload ended well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PutOutcome {
@@ -111,7 +126,8 @@ pub trait Store: Send + Sync + Debug {
     /// What is known of an object; [`StoreError::is_not_found`] where there is none.
     async fn head(&self, key: &Key) -> Result<ObjectInfo, StoreError>;
 
-    /// Opens an object, or a range of its bytes, for reading.
+    /// Opens an object, or a range of its bytes, for reading. A range that reaches beyond the end
+    /// stops there; one that starts beyond it is [`StoreError::OutOfRange`].
     async fn get(
         &self,
         key: &Key,
@@ -135,6 +151,18 @@ pub trait Store: Send + Sync + Debug {
 /// # Errors
 /// Those of [`Store::get`], and an object above the limit.
 pub async fn read_all(store: &dyn Store, key: &Key, limit: usize) -> Result<Bytes, StoreError> {
-    let _ = (store, key, limit);
-    todo!()
+    let mut reader = store.get(key, None).await?;
+    let mut content = BytesMut::new();
+    while let Some(piece) = reader.next().await? {
+        let size = content.len() + piece.len();
+        if size > limit {
+            return Err(StoreError::TooLarge {
+                target: store.locate(key),
+                size: size as u64,
+                limit: limit as u64,
+            });
+        }
+        content.extend_from_slice(&piece);
+    }
+    Ok(content.freeze())
 }

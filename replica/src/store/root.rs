@@ -1,32 +1,14 @@
-//! From a URL to stores: `s3://bucket/prefix` or `file:///dir`.
+//! From a URL to stores: one root, one client, a store per database.
+//!
+//! Invariant: all databases of a root share one S3 client (its connections, its credentials).
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::store::{Store, StoreError};
-
-/// A parsed `s3://bucket/prefix` or `file:///dir`. Never an empty prefix on S3.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RootUrl {
-    /// A prefix in a bucket.
-    S3 {
-        /// The bucket's name.
-        bucket: String,
-        /// The prefix, without slashes at its ends, not empty.
-        prefix: String,
-    },
-    /// A directory.
-    File {
-        /// Absolute path.
-        path: std::path::PathBuf,
-    },
-}
-
-impl std::str::FromStr for RootUrl {
-    type Err = StoreError;
-    fn from_str(_text: &str) -> Result<Self, StoreError> {
-        todo!()
-    }
-}
+use crate::format::GenerationId;
+use crate::store::key::{FILE_LEVELS_DIR, level_of_s3_dir};
+use crate::store::s3::Client;
+use crate::store::{Access, FileStore, RootUrl, S3Store, Store, StoreError, file};
 
 /// How to reach S3 where the AWS defaults are not enough.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Deserialize)]
@@ -42,36 +24,127 @@ pub struct S3Options {
 
 /// What `[replica] url` names: the parent of every database's [`Store`].
 #[derive(Debug, Clone)]
-pub struct Root {}
+pub struct Root {
+    place: Place,
+}
+
+#[derive(Debug, Clone)]
+enum Place {
+    S3 { client: Client, prefix: String },
+    File { dir: PathBuf },
+}
 
 impl Root {
-    /// Prepares access; nothing is requested yet.
+    /// Prepares access with the credentials of the AWS environment; nothing is requested yet.
     ///
     /// # Errors
     /// A configuration that cannot work.
-    pub async fn open(_url: &RootUrl, _options: &S3Options) -> Result<Self, StoreError> {
-        todo!()
+    pub async fn open(url: &RootUrl, options: &S3Options) -> Result<Self, StoreError> {
+        Self::open_with(url, options, Access::default()).await
+    }
+
+    /// Prepares access with credentials or a retry policy of the caller's.
+    ///
+    /// # Errors
+    /// A configuration that cannot work.
+    pub async fn open_with(
+        url: &RootUrl,
+        options: &S3Options,
+        access: Access,
+    ) -> Result<Self, StoreError> {
+        let place = match url {
+            RootUrl::S3 { bucket, prefix } => Place::S3 {
+                client: Client::connect(bucket, options, access).await?,
+                prefix: prefix.clone(),
+            },
+            RootUrl::File { path } => Place::File { dir: path.clone() },
+        };
+        Ok(Self { place })
     }
 
     /// The store of one database below this root.
     ///
     /// # Errors
-    /// A name that is empty or holds anything but letters, digits, `.`, `-`, `_` (or starts with `.`).
-    pub fn database(&self, _name: &str) -> Result<Arc<dyn Store>, StoreError> {
-        todo!()
+    /// A name that is empty or holds anything but letters, digits, `.`, `-`, `_` (or starts with
+    /// `.`), or one that is the name of a part of a replica (a UUID, `0000`, `ltx`, `generations`).
+    pub fn database(&self, name: &str) -> Result<Arc<dyn Store>, StoreError> {
+        if !is_database_name(name) {
+            let message = format!(
+                "database name {name:?} cannot be used\nHINT: use letters, digits, '.', '-' and '_', not \
+                 starting with '.', and no name that a replica uses itself (a UUID, 0000 to 0009, ltx, \
+                 generations)"
+            );
+            return Err(StoreError::Configuration { message });
+        }
+        Ok(match &self.place {
+            Place::S3 { client, prefix } => {
+                Arc::new(S3Store::new(client.clone(), format!("{prefix}/{name}")))
+            }
+            Place::File { dir } => Arc::new(FileStore::new(dir.join(name))),
+        })
     }
 
     /// This URL as a database's own store (`shipper restore s3://bucket/prefix/name`).
     #[must_use]
     pub fn as_database(&self) -> Arc<dyn Store> {
-        todo!()
+        match &self.place {
+            Place::S3 { client, prefix } => Arc::new(S3Store::new(client.clone(), prefix.clone())),
+            Place::File { dir } => Arc::new(FileStore::new(dir.clone())),
+        }
     }
 
-    /// Names of the databases below this root, ascending.
+    /// Names of the databases below this root, ascending. Names that no database can have are left
+    /// out (see [`Root::database`]).
     ///
     /// # Errors
     /// Those of a listing.
     pub async fn databases(&self) -> Result<Vec<String>, StoreError> {
-        todo!()
+        let mut names = match &self.place {
+            Place::S3 { client, prefix } => client.directories(prefix).await?,
+            Place::File { dir } => file::directories(dir.clone()).await?,
+        };
+        names.retain(|name| is_database_name(name));
+        names.sort_unstable();
+        Ok(names)
+    }
+}
+
+/// A replica's own directories are no databases: `databases()` on a URL that *is* a database must
+/// not offer its generations, and a database of such a name could then never be listed.
+fn is_database_name(name: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    let ours = name.parse::<GenerationId>().is_ok()
+        || level_of_s3_dir(name).is_some()
+        || matches!(name, FILE_LEVELS_DIR | "generations");
+    !name.is_empty() && !name.starts_with('.') && name.chars().all(allowed) && !ours
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn database_names() {
+        for name in ["app", "web-1", "App_2.db", "0", "00000", "x.tmp"] {
+            assert!(is_database_name(name), "{name}");
+        }
+        let uuid = "01938c5e-7a00-7000-8000-000000000001";
+        for name in [
+            "",
+            ".",
+            "..",
+            ".hidden",
+            "a/b",
+            "a b",
+            "ä",
+            "a\n",
+            uuid,
+            "0000",
+            "0009",
+            "ltx",
+            "generations",
+        ] {
+            assert!(!is_database_name(name), "{name}");
+        }
     }
 }
