@@ -1,1 +1,24 @@
-//! Ships live SQLite databases to a replica.
+//! Ships live SQLite databases to a replica, and restores them from it.
+//!
+//! - [`cli`]: what an operator types. [`config`]: what an operator configures.
+//! - [`commands`]: one module for each command.
+
+pub mod cli;
+pub mod commands;
+pub mod config;
+
+use replica::operator::Exit;
+
+use crate::cli::{Cli, Command};
+
+/// Runs one command.
+///
+/// # Errors
+/// The command's; those that carry [`replica::operator::Usage`] are the operator's to fix.
+pub fn run(cli: Cli) -> anyhow::Result<Exit> {
+    match cli.command {
+        Command::Run(args) => commands::run::run(&args),
+        Command::Restore(args) => commands::restore::run(args),
+        Command::Points(args) => commands::points::run(args),
+    }
+}

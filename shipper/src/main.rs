@@ -1,3 +1,8 @@
-//! Entry point.
+//! Entry point: parse, run, exit.
 
-fn main() {}
+use clap::Parser;
+use replica::operator::{Exit, conclude};
+
+fn main() -> Exit {
+    conclude(shipper::run(shipper::cli::Cli::parse()))
+}

@@ -2,7 +2,7 @@
 
 use crate::format::Txid;
 use crate::restore::{Inventory, RestoreError};
-use crate::store::{Chain, LtxObject};
+use crate::store::{Chain, Key, LtxKey, LtxObject};
 
 /// Files to apply, oldest first: the first is a snapshot, each further one starts at most one TXID
 /// after the end of those before it and ends later.
@@ -21,6 +21,12 @@ impl Plan {
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.files.iter().map(|file| file.size).sum()
+    }
+
+    /// The key of one of its files.
+    #[must_use]
+    pub fn key(&self, file: &LtxObject) -> Key {
+        Key::Ltx(LtxKey { chain: self.chain, level: file.level, txids: file.txids })
     }
 }
 

@@ -1,0 +1,139 @@
+//! The command line. Names and meanings are fixed: scripts rely on them.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use jiff::Timestamp;
+use replica::format::{GenerationId, Txid};
+use replica::operator::DatabaseArg;
+use replica::store::S3Options;
+
+/// Where the configuration is looked for.
+pub const DEFAULT_CONFIG: &str = "/etc/seaworthy/shipper.toml";
+
+/// Ships live SQLite databases to S3 or to files, and restores them from there.
+#[derive(Debug, Parser)]
+#[command(
+    name = "shipper",
+    version,
+    propagate_version = true,
+    after_help = "Exit codes: 0 it holds, 1 it does not (or it failed), 2 wrong usage or configuration.\n\
+                  Credentials come the AWS way (environment, profile, instance role), never from the configuration."
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Ship every configured database until SIGTERM or SIGINT
+    Run(RunArgs),
+    /// Restore a database into a file, which appears whole or not at all
+    Restore(RestoreArgs),
+    /// List the points that a database can be restored to
+    Points(PointsArgs),
+}
+
+/// `shipper run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// The configuration
+    #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
+    pub config: PathBuf,
+}
+
+/// Which database, and how to reach it.
+#[derive(Debug, Args)]
+pub struct DatabaseArgs {
+    /// A name from the configuration, or s3://bucket/prefix/name or file:///dir/name
+    pub database: DatabaseArg,
+    /// The configuration, where DATABASE is a name
+    #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
+    pub config: PathBuf,
+    /// Base URL of an S3-compatible store
+    #[arg(long, value_name = "URL")]
+    pub endpoint: Option<String>,
+    /// Region of the bucket (else the usual AWS variables and files)
+    #[arg(long)]
+    pub region: Option<String>,
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl DatabaseArgs {
+    /// The S3 options given on the command line.
+    #[must_use]
+    pub fn options(&self) -> S3Options {
+        S3Options {
+            endpoint: self.endpoint.clone(),
+            region: self.region.clone(),
+            force_path_style: None,
+        }
+    }
+}
+
+/// `shipper restore`.
+#[derive(Debug, Args)]
+pub struct RestoreArgs {
+    /// Which database.
+    #[command(flatten)]
+    pub database: DatabaseArgs,
+    /// The file to restore into
+    #[arg(long, short, value_name = "PATH")]
+    pub output: PathBuf,
+    /// The newest state at or before this time (RFC 3339, as 2026-11-22T09:30:00Z)
+    #[arg(long, value_name = "TIME", conflicts_with = "txid")]
+    pub timestamp: Option<Timestamp>,
+    /// Exactly this state (hexadecimal, as `points` prints it)
+    #[arg(long)]
+    pub txid: Option<Txid>,
+    /// From this generation (else the latest that can be restored)
+    #[arg(long, value_name = "UUID")]
+    pub generation: Option<GenerationId>,
+    /// Only say which objects would be fetched
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Replace PATH, and remove a leftover PATH-wal and PATH-shm
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// `shipper points`.
+#[derive(Debug, Args)]
+pub struct PointsArgs {
+    /// Which database.
+    #[command(flatten)]
+    pub database: DatabaseArgs,
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_definition_holds() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn txids_come_with_or_without_zeros() {
+        for text in ["1a", "000000000000001A"] {
+            let cli = Cli::parse_from(["shipper", "restore", "app", "-o", "x", "--txid", text]);
+            let Command::Restore(args) = cli.command else { unreachable!() };
+            assert_eq!(args.txid, Some(Txid::new(26).unwrap()));
+        }
+    }
+
+    #[test]
+    fn timestamp_and_txid_exclude_each_other() {
+        let both = ["shipper", "restore", "app", "-o", "x", "--txid", "1", "--timestamp"];
+        let both = both.into_iter().chain(["2026-11-22T09:30:00Z"]);
+        assert_eq!(Cli::try_parse_from(both).unwrap_err().exit_code(), 2);
+    }
+}

@@ -1,0 +1,165 @@
+//! `shipper restore`: a database back into a file.
+
+use std::fmt::Write;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context;
+use replica::operator::{Bar, Exit, LogFormat, init_logging};
+use replica::restore::{Restored, Selected, Target, publish, select};
+use replica::store::{Chain, Store};
+use serde_json::{Value, json};
+
+use crate::cli::RestoreArgs;
+use crate::commands::{block_on, print, print_json, readable_bytes};
+use crate::config::ReplicaConfig;
+
+/// Restores a database, or says what it would fetch.
+///
+/// # Errors
+/// Nothing to restore, a damaged replica, or an output that cannot be written.
+pub fn run(args: RestoreArgs) -> anyhow::Result<Exit> {
+    init_logging(LogFormat::Text, "warn");
+    block_on(restore(args))
+}
+
+async fn restore(args: RestoreArgs) -> anyhow::Result<Exit> {
+    let database = &args.database;
+    let configured = || {
+        let replica = ReplicaConfig::load(&database.config)?;
+        Ok((replica.url, replica.options))
+    };
+    let store = database.database.open(configured, &database.options()).await?;
+    let target = match (args.timestamp, args.txid) {
+        (Some(timestamp), _) => Target::AtOrBefore(timestamp),
+        (None, Some(txid)) => Target::Txid(txid),
+        (None, None) => Target::Latest,
+    };
+    let selected = select(store.as_ref(), args.generation.map(Chain::Generation), target)
+        .await
+        .with_context(|| format!("restore {}", store.url()))?;
+    for remark in &selected.remarks {
+        tracing::warn!("{remark}");
+    }
+    if args.dry_run {
+        if database.json {
+            print_json(&plan_json(store.as_ref(), &selected))?;
+        } else {
+            print(&plan_text(store.as_ref(), &selected))?;
+        }
+        return Ok(Exit::Holds);
+    }
+    let bar = Bar::new(selected.plan.bytes());
+    let restored = publish(Arc::clone(&store), &selected.plan, &args.output, args.force, bar)
+        .await
+        .with_context(|| format!("restore {}", store.url()))?;
+    if database.json {
+        print_json(&result_json(&args.output, &selected, &restored))?;
+    } else {
+        print(&result_text(&args.output, &selected, &restored))?;
+    }
+    Ok(Exit::Holds)
+}
+
+fn generation(chain: Chain) -> Value {
+    match chain {
+        Chain::Root => Value::Null,
+        Chain::Generation(id) => json!(id),
+    }
+}
+
+fn plan_json(store: &dyn Store, selected: &Selected) -> Value {
+    let plan = &selected.plan;
+    let files: Vec<Value> = plan
+        .files
+        .iter()
+        .map(|file| {
+            json!({
+                "object": store.locate(&plan.key(file)),
+                "level": file.level.get(),
+                "min_txid": file.txids.min(),
+                "max_txid": file.txids.max(),
+                "bytes": file.size,
+            })
+        })
+        .collect();
+    json!({
+        "replica": store.url(),
+        "generation": generation(plan.chain),
+        "txid": plan.txid,
+        "timestamp": selected.timestamp,
+        "objects": plan.files.len(),
+        "bytes": plan.bytes(),
+        "files": files,
+        "remarks": selected.remarks,
+    })
+}
+
+fn plan_text(store: &dyn Store, selected: &Selected) -> String {
+    let plan = &selected.plan;
+    let mut text = format!(
+        "Would restore TXID {}, as of {}\n  from {} (generation {})\n  {} in {} objects, oldest first:\n",
+        plan.txid,
+        selected.timestamp,
+        store.url(),
+        plan.chain,
+        readable_bytes(plan.bytes()),
+        plan.files.len(),
+    );
+    for file in &plan.files {
+        let _ = writeln!(text, "    level {}  {}  {:>12}", file.level, file.txids, file.size);
+    }
+    text
+}
+
+fn result_json(output: &Path, selected: &Selected, restored: &Restored) -> Value {
+    json!({
+        "output": output,
+        "generation": generation(selected.plan.chain),
+        "txid": restored.txid,
+        "timestamp": selected.timestamp,
+        "page_size": restored.page_size,
+        "page_count": restored.page_count,
+        "checksum": restored.post_apply.map(|checksum| format!("{:016x}", checksum.raw())),
+        "objects": restored.objects,
+        "bytes": restored.bytes,
+        "seconds": restored.elapsed.as_secs_f64(),
+        "remarks": selected.remarks,
+    })
+}
+
+fn result_text(output: &Path, selected: &Selected, restored: &Restored) -> String {
+    let path = output.display();
+    let size = u64::from(restored.page_count) * u64::from(restored.page_size.get());
+    let proof = if restored.post_apply.is_some() {
+        "every object and the whole database checked against their checksums"
+    } else {
+        "every object checked against its checksum"
+    };
+    let owner = std::fs::metadata(output).map_or_else(
+        |_| String::new(),
+        |meta| format!(" (now {}:{}, mode {:04o})", meta.uid(), meta.gid(), meta.mode() & 0o7777),
+    );
+    format!(
+        "Restored {path}\n\
+        \x20 state    TXID {txid}, as of {time}\n\
+        \x20 from     generation {chain}\n\
+        \x20 size     {pages} pages of {page_size} bytes, {size}\n\
+        \x20 fetched  {bytes} in {objects} objects, {seconds:.2} s\n\
+        \x20 checked  {proof}\n\
+        Next:\n\
+        \x20 1. let the application's user own it{owner}: chown USER: {path}\n\
+        \x20 2. look into it: sqlite3 {path} 'PRAGMA integrity_check'\n\
+        \x20 3. start the shipper, then the application\n",
+        txid = restored.txid,
+        time = selected.timestamp,
+        chain = selected.plan.chain,
+        pages = restored.page_count,
+        page_size = restored.page_size,
+        size = readable_bytes(size),
+        bytes = readable_bytes(restored.bytes),
+        objects = restored.objects,
+        seconds = restored.elapsed.as_secs_f64(),
+    )
+}
