@@ -18,7 +18,7 @@ pub struct IdError {
 }
 
 impl IdError {
-    fn new(what: &'static str, expected: &'static str, got: impl fmt::Display) -> Self {
+    pub(super) fn new(what: &'static str, expected: &'static str, got: impl fmt::Display) -> Self {
         Self { got: got.to_string(), what, expected }
     }
 }

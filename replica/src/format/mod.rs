@@ -9,12 +9,16 @@ mod encode;
 mod error;
 mod header;
 mod ids;
+mod index;
+mod lz4;
 mod merge;
+mod sequence;
+mod source;
 
 pub use checksum::{Checksum, DatabaseChecksum, page_checksum};
 pub use decode::Decoder;
 pub use encode::{Encoded, Encoder};
-pub use error::{EncodeError, FormatError};
+pub use error::{EncodeError, FormatError, PageFault};
 pub use header::{HEADER_SIZE, Header, TRAILER_SIZE, Trailer, WalSpan};
 pub use ids::{GenerationId, IdError, Level, PageNumber, PageSize, Txid, TxidRange};
 pub use merge::{MergeError, merge};

@@ -1,0 +1,78 @@
+//! Every file that real Litestream wrote decodes to what Litestream's own decoder says of it.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use replica::format::{Checksum, Decoder, TxidRange};
+use serde_json::Value;
+
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures")
+}
+
+fn check_folder(folder: &str, replica: &str, expected_files: usize) {
+    let expected = fs::read(fixtures().join(folder).join("expected.json")).unwrap();
+    let expected: Value = serde_json::from_slice(&expected).unwrap();
+    let files = expected["files"].as_array().unwrap();
+    assert_eq!(files.len(), expected_files);
+    for file in files {
+        let path = fixtures().join(folder).join(replica).join(file["path"].as_str().unwrap());
+        check_file(&path, file);
+    }
+}
+
+fn check_file(path: &Path, expected: &Value) {
+    let number = |key: &str| expected[key].as_u64().unwrap_or_else(|| panic!("no {key}"));
+    let text = |key: &str| expected[key].as_str().unwrap_or_else(|| panic!("no {key}")).to_owned();
+    let context = path.display();
+
+    let mut decoder = Decoder::new(fs::File::open(path).unwrap()).unwrap();
+    let header = *decoder.header();
+    let name = path.file_name().unwrap().to_str().unwrap();
+    header.check_name(TxidRange::from_file_name(name).unwrap()).unwrap();
+    assert_eq!(u64::from(header.page_size.get()), number("page_size"), "{context}");
+    assert_eq!(u64::from(header.commit), number("commit"), "{context}");
+    assert_eq!(header.txids.min().to_string(), text("min_txid"), "{context}");
+    assert_eq!(header.txids.max().to_string(), text("max_txid"), "{context}");
+    assert_eq!(header.timestamp.as_millisecond(), expected["timestamp_ms"].as_i64().unwrap());
+    assert_eq!(header.checksummed, number("flags") == 0, "{context}");
+    assert_eq!(checksum_text(header.pre_apply), text("pre_apply"), "{context}");
+    assert_eq!(header.node_id, number("node_id"), "{context}");
+    let wal = header.wal.map_or((0, 0, 0, 0), |wal| {
+        (wal.offset, wal.size, u64::from(wal.salts.0), u64::from(wal.salts.1))
+    });
+    let expected_wal =
+        (number("wal_offset"), number("wal_size"), number("wal_salt1"), number("wal_salt2"));
+    assert_eq!(wal, expected_wal, "{context}");
+    assert_eq!(header.encode()[..], fs::read(path).unwrap()[..100], "{context}");
+
+    let mut page = vec![0; header.page_size.len()];
+    let mut pages = 0;
+    while decoder.next_page(&mut page).unwrap().is_some() {
+        pages += 1;
+    }
+    assert_eq!(pages, number("pages"), "{context}");
+    let trailer = decoder.finish().unwrap();
+    assert_eq!(checksum_text(trailer.post_apply), text("post_apply"), "{context}");
+    assert_eq!(trailer.file.to_string(), text("file_checksum"), "{context}");
+}
+
+fn checksum_text(checksum: Option<Checksum>) -> String {
+    format!("{:016x}", checksum.map_or(0, Checksum::raw))
+}
+
+#[test]
+fn files_of_a_file_replica() {
+    check_folder("v05-file", "replica", 39);
+}
+
+#[test]
+fn files_of_an_s3_replica() {
+    check_folder("v05-s3", "objects", 27);
+}
+
+#[test]
+fn files_with_pages_of_512_bytes() {
+    check_folder("v05-pages512", "replica", 37);
+}
