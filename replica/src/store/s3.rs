@@ -1,71 +1,162 @@
-//! S3 and S3-compatible stores.
+//! S3 and S3-compatible stores: `<prefix>/<database>/<generation>/0000/<min>-<max>.ltx`.
+//!
+//! Invariants: an LTX object is written with `If-None-Match: *` and never replaced; only the small
+//! documents are overwritten. Only this module and those below it name AWS SDK types.
+//!
+//! Does not promise that a store honours the condition (some ignore it), nor that a listing shows
+//! what was written a moment ago (AWS does; others may not).
+//! A crash during an upload in parts leaves parts that no listing of objects shows; the bucket's
+//! lifecycle rule for aborted uploads removes them.
+
+mod client;
+mod failure;
+mod list;
+mod reader;
+mod upload;
 
 use std::ops::Range;
 
 use async_trait::async_trait;
+use aws_sdk_s3::primitives::{ByteStream, DateTime};
 use bytes::Bytes;
+use jiff::Timestamp;
 
-use crate::format::Level;
+use crate::format::{Checksum, Level, TxidRange};
+use crate::store::key::level_of_s3_dir;
 use crate::store::{
-    Access, Body, Chain, Key, LtxAttributes, LtxKey, LtxObject, ObjectInfo, ObjectReader,
-    PutOutcome, S3Options, Store, StoreError,
+    Body, Chain, Key, LtxAttributes, LtxKey, LtxObject, ObjectInfo, ObjectReader, PutOutcome,
+    Store, StoreError,
 };
 
-#[derive(Debug, Clone)]
-pub(super) struct Client {}
+pub(super) use client::Client;
 
-impl Client {
-    pub(super) async fn connect(_b: &str, _o: &S3Options, _a: Access) -> Result<Self, StoreError> {
-        todo!()
-    }
-    pub(super) async fn directories(&self, _prefix: &str) -> Result<Vec<String>, StoreError> {
-        todo!()
-    }
-}
+use failure::{Action, Failure};
+
+/// User metadata that holds the file checksum, 16 hexadecimal digits.
+const CHECKSUM_METADATA: &str = "seaworthy-checksum";
+/// User metadata that Litestream reads an object's time from.
+const TIMESTAMP_METADATA: &str = "litestream-timestamp";
 
 /// One database below a prefix of a bucket.
-#[derive(Debug)]
-pub struct S3Store {}
+#[derive(Debug, Clone)]
+pub struct S3Store {
+    client: Client,
+    prefix: String,
+}
 
 impl S3Store {
-    pub(super) fn new(_client: Client, _prefix: String) -> Self {
-        todo!()
+    /// The database whose objects stand below `prefix` (no slash at its end).
+    pub(super) fn new(client: Client, prefix: String) -> Self {
+        Self { client, prefix }
+    }
+
+    fn object(&self, key: &Key) -> String {
+        format!("{}/{}", self.prefix, key.s3_path())
+    }
+
+    async fn info(&self, key: &Key) -> Result<ObjectInfo, failure::Failed> {
+        let object = self.object(key);
+        let call = self.client.call(&object, Action::GET, 0);
+        let head = self
+            .client
+            .run(&call, || async {
+                let request = self.client.sdk().head_object().bucket(self.client.bucket());
+                request.key(&object).send().await.map_err(|error| Failure::of(&error))
+            })
+            .await?;
+        let checksum = head.metadata().and_then(|all| all.get(CHECKSUM_METADATA));
+        let checksum = checksum.and_then(|text| u64::from_str_radix(text, 16).ok());
+        Ok(ObjectInfo {
+            size: unsigned(head.content_length()),
+            modified: timestamp(head.last_modified()),
+            checksum: checksum.and_then(Checksum::from_raw),
+        })
     }
 }
 
 #[async_trait]
 impl Store for S3Store {
     fn url(&self) -> String {
-        todo!()
+        self.client.locate(&self.prefix)
     }
-    fn locate(&self, _key: &Key) -> String {
-        todo!()
+
+    fn locate(&self, key: &Key) -> String {
+        self.client.locate(&self.object(key))
     }
+
     async fn chains(&self) -> Result<Vec<Chain>, StoreError> {
-        todo!()
+        let mut chains = Vec::new();
+        for name in self.client.directories(&self.prefix).await? {
+            if let Ok(id) = name.parse() {
+                chains.push(Chain::Generation(id));
+            } else if level_of_s3_dir(&name).is_some() {
+                chains.push(Chain::Root);
+            }
+        }
+        chains.sort_unstable();
+        chains.dedup();
+        Ok(chains)
     }
-    async fn list_ltx(&self, _chain: Chain, _level: Level) -> Result<Vec<LtxObject>, StoreError> {
-        todo!()
+
+    async fn list_ltx(&self, chain: Chain, level: Level) -> Result<Vec<LtxObject>, StoreError> {
+        let dir = format!("{}/{}", self.prefix, chain.s3_level_path(level));
+        let mut objects = Vec::new();
+        let mut pages = self.client.pages(&dir);
+        while let Some(page) = pages.next().await? {
+            for object in page.contents() {
+                let name = object.key().and_then(|key| key.rsplit('/').next()).unwrap_or_default();
+                let Ok(txids) = TxidRange::from_file_name(name) else { continue };
+                let modified = timestamp(object.last_modified());
+                objects.push(LtxObject { level, txids, size: unsigned(object.size()), modified });
+            }
+        }
+        objects.sort_unstable_by_key(|object| object.txids);
+        Ok(objects)
     }
-    async fn head(&self, _key: &Key) -> Result<ObjectInfo, StoreError> {
-        todo!()
+
+    async fn head(&self, key: &Key) -> Result<ObjectInfo, StoreError> {
+        Ok(self.info(key).await?)
     }
+
     async fn get(
         &self,
-        _key: &Key,
-        _range: Option<Range<u64>>,
+        key: &Key,
+        range: Option<Range<u64>>,
     ) -> Result<Box<dyn ObjectReader>, StoreError> {
-        todo!()
+        let reader = reader::S3Reader::open(self.client.clone(), self.object(key), range).await?;
+        Ok(Box::new(reader))
     }
+
     async fn put_ltx(
         &self,
-        _key: &LtxKey,
-        _body: Body,
-        _attributes: LtxAttributes,
+        key: &LtxKey,
+        body: Body,
+        attributes: LtxAttributes,
     ) -> Result<PutOutcome, StoreError> {
-        todo!()
+        upload::put_once(self, &Key::Ltx(*key), &body, attributes).await
     }
-    async fn put_document(&self, _key: &Key, _content: Bytes) -> Result<(), StoreError> {
-        todo!()
+
+    async fn put_document(&self, key: &Key, content: Bytes) -> Result<(), StoreError> {
+        let object = self.object(key);
+        let call = self.client.call(&object, Action::PUT, content.len() as u64);
+        self.client
+            .run(&call, || async {
+                let request = self.client.sdk().put_object().bucket(self.client.bucket());
+                let request = request.key(&object).body(ByteStream::from(content.clone()));
+                request.send().await.map_err(|error| Failure::of(&error))
+            })
+            .await?;
+        Ok(())
     }
+}
+
+/// A size as the SDK has it; never negative in practice.
+fn unsigned(size: Option<i64>) -> u64 {
+    size.and_then(|size| u64::try_from(size).ok()).unwrap_or_default()
+}
+
+/// A time as the SDK has it; the epoch where the store gave none.
+fn timestamp(time: Option<&DateTime>) -> Timestamp {
+    let nanos = |time: &DateTime| i32::try_from(time.subsec_nanos()).unwrap_or_default();
+    time.and_then(|time| Timestamp::new(time.secs(), nanos(time)).ok()).unwrap_or_default()
 }

@@ -1,0 +1,262 @@
+//! Writing an LTX object exactly once, in one request or in parts.
+//!
+//! Invariants: success means that the object under this key has our size and checksum; nothing is
+//! ever replaced; a file is streamed from disk, no part of it is in memory whole; parts of an upload
+//! that failed are removed again (unless the store cannot be reached: the bucket's lifecycle rule).
+
+use aws_sdk_s3::primitives::{ByteStream, Length};
+use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+
+use crate::store::{Body, Key, LtxAttributes, PutOutcome, StoreError};
+
+use super::failure::{Action, Failed, Failure, Kind};
+use super::{CHECKSUM_METADATA, S3Store, TIMESTAMP_METADATA};
+
+const MIB: u64 = 1024 * 1024;
+/// Above this, an object goes up in parts, bytes.
+const ONE_REQUEST: u64 = 16 * MIB;
+/// A part's size until the store's limit of parts makes it larger, bytes.
+const PART: u64 = 8 * MIB;
+/// No store takes more parts than this.
+const MAX_PARTS: u64 = 10_000;
+/// Parts under way at once: the second hides the first one's round trip; more would only hold buffers.
+const PARTS_AT_ONCE: usize = 2;
+/// Completing a large upload takes the store minutes, whatever its size; in bytes of upload time.
+const COMPLETION: u64 = 16 * MIB;
+
+/// Puts an object whose key nobody may have used before.
+pub(super) async fn put_once(
+    store: &S3Store,
+    key: &Key,
+    body: &Body,
+    attributes: LtxAttributes,
+) -> Result<PutOutcome, StoreError> {
+    let upload = Upload { store, object: store.object(key), body, attributes };
+    let mut budget = store.client.retry().budget();
+    loop {
+        let result = if body.len() > ONE_REQUEST {
+            upload.in_parts().await
+        } else {
+            upload.in_one_request().await
+        };
+        let failed = match result {
+            Ok(()) => return Ok(PutOutcome::Created),
+            Err(failed) => failed,
+        };
+        if let Some(outcome) = upload.settle(key, &failed).await? {
+            return Ok(outcome);
+        }
+        if !is_open(&failed.failure.kind) || !budget.wait(None).await {
+            return Err(failed.into());
+        }
+    }
+}
+
+/// The failure leaves open whether an object is there.
+fn is_open(kind: &Kind) -> bool {
+    matches!(kind, Kind::Exists | Kind::Conflict | Kind::NoSuchUpload)
+}
+
+struct Upload<'a> {
+    store: &'a S3Store,
+    object: String,
+    body: &'a Body,
+    attributes: LtxAttributes,
+}
+
+impl Upload<'_> {
+    /// Looks at what is under the key: our own earlier attempt, another writer's object, or (`None`)
+    /// nothing that could be seen.
+    async fn settle(&self, key: &Key, failed: &Failed) -> Result<Option<PutOutcome>, StoreError> {
+        let kind = &failed.failure.kind;
+        if !is_open(kind) {
+            return Ok(None);
+        }
+        let there = match self.store.info(key).await {
+            Ok(there) => there,
+            // Without the right to list, a missing object is answered as denied.
+            Err(head) => match (&head.failure.kind, kind) {
+                (Kind::NotFound, _) | (Kind::Denied, Kind::Conflict | Kind::NoSuchUpload) => {
+                    return Ok(None);
+                }
+                _ => return Err(head.into()),
+            },
+        };
+        let ours =
+            there.size == self.body.len() && there.checksum == Some(self.attributes.checksum);
+        if ours {
+            return Ok(Some(PutOutcome::AlreadyOurs));
+        }
+        Err(StoreError::Precondition { target: failed.target.clone() })
+    }
+
+    fn checksum(&self) -> String {
+        format!("{:016x}", self.attributes.checksum.raw())
+    }
+
+    fn timestamp(&self) -> String {
+        format!("{:.9}", self.attributes.timestamp)
+    }
+
+    async fn in_one_request(&self) -> Result<(), Failed> {
+        let client = &self.store.client;
+        let call = client.call(&self.object, Action::PUT, self.body.len());
+        client
+            .run(&call, || async {
+                let body = self.bytes(0, self.body.len()).await?;
+                let request = client.sdk().put_object().bucket(client.bucket()).key(&self.object);
+                let request = request
+                    .metadata(TIMESTAMP_METADATA, self.timestamp())
+                    .metadata(CHECKSUM_METADATA, self.checksum());
+                let request = request.if_none_match("*").body(body);
+                request.send().await.map_err(|error| Failure::of(&error))
+            })
+            .await?;
+        Ok(())
+    }
+
+    async fn in_parts(&self) -> Result<(), Failed> {
+        let client = &self.store.client;
+        let call = client.call(&self.object, Action::PUT, 0);
+        let created = client
+            .run(&call, || async {
+                let request = client.sdk().create_multipart_upload().bucket(client.bucket());
+                let request = request
+                    .key(&self.object)
+                    .metadata(TIMESTAMP_METADATA, self.timestamp())
+                    .metadata(CHECKSUM_METADATA, self.checksum());
+                request.send().await.map_err(|error| Failure::of(&error))
+            })
+            .await?;
+        let Some(id) = created.upload_id() else {
+            return Err(call.failed(Failure::transient("no upload id in the answer".to_owned()), 1));
+        };
+        let result = async { self.complete(id, self.parts(id).await?).await }.await;
+        if result.is_err() {
+            self.abort(id).await;
+        }
+        result
+    }
+
+    async fn parts(&self, id: &str) -> Result<Vec<CompletedPart>, Failed> {
+        let mut parts: Vec<CompletedPart> = stream::iter(part_ranges(self.body.len()))
+            .map(|(number, offset, len)| self.part(id, number, offset, len))
+            .buffer_unordered(PARTS_AT_ONCE)
+            .try_collect()
+            .await?;
+        parts.sort_unstable_by_key(CompletedPart::part_number);
+        Ok(parts)
+    }
+
+    async fn part(
+        &self,
+        id: &str,
+        number: i32,
+        offset: u64,
+        len: u64,
+    ) -> Result<CompletedPart, Failed> {
+        let client = &self.store.client;
+        let call = client.call(&self.object, Action::PUT, len);
+        let output = client
+            .run(&call, || async {
+                let body = self.bytes(offset, len).await?;
+                let request = client.sdk().upload_part().bucket(client.bucket()).key(&self.object);
+                let request = request.upload_id(id).part_number(number).body(body);
+                request.send().await.map_err(|error| Failure::of(&error))
+            })
+            .await?;
+        let part = CompletedPart::builder().part_number(number);
+        Ok(part.set_e_tag(output.e_tag().map(str::to_owned)).build())
+    }
+
+    async fn complete(&self, id: &str, parts: Vec<CompletedPart>) -> Result<(), Failed> {
+        let client = &self.store.client;
+        let call = client.call(&self.object, Action::PUT, COMPLETION);
+        let parts = CompletedMultipartUpload::builder().set_parts(Some(parts)).build();
+        client
+            .run(&call, || async {
+                let request = client.sdk().complete_multipart_upload().bucket(client.bucket());
+                let request = request.key(&self.object).upload_id(id);
+                let request = request.if_none_match("*").multipart_upload(parts.clone());
+                request.send().await.map_err(|error| Failure::of(&error))
+            })
+            .await?;
+        Ok(())
+    }
+
+    async fn abort(&self, id: &str) {
+        let client = &self.store.client;
+        let call = client.call(&self.object, Action::ABORT, 0);
+        let aborted = client
+            .run(&call, || async {
+                let request = client.sdk().abort_multipart_upload().bucket(client.bucket());
+                let request = request.key(&self.object).upload_id(id);
+                request.send().await.map_err(|error| Failure::of(&error))
+            })
+            .await;
+        match aborted {
+            Ok(_) => {}
+            Err(failed) if matches!(failed.failure.kind, Kind::NoSuchUpload | Kind::NotFound) => {}
+            Err(failed) => tracing::warn!(
+                object = failed.target,
+                error = %failed.failure,
+                "parts of a failed upload stay until the bucket's lifecycle rule removes them"
+            ),
+        }
+    }
+
+    /// A range of the body, read anew for each attempt.
+    async fn bytes(&self, offset: u64, len: u64) -> Result<ByteStream, Failure> {
+        match self.body {
+            Body::Bytes(bytes) => {
+                let at =
+                    |offset: u64| usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+                Ok(ByteStream::from(bytes.slice(at(offset)..at(offset + len))))
+            }
+            Body::File { path, .. } => ByteStream::read_from()
+                .path(path)
+                .offset(offset)
+                .length(Length::Exact(len))
+                .build()
+                .await
+                .map_err(|error| Failure::local(path, error.into())),
+        }
+    }
+}
+
+/// Number, offset and length of each part.
+fn part_ranges(len: u64) -> impl Iterator<Item = (i32, u64, u64)> {
+    let size = part_size(len);
+    (1..)
+        .zip((0..len.div_ceil(size)).map(move |index| index * size))
+        .map(move |(number, offset)| (number, offset, size.min(len - offset)))
+}
+
+fn part_size(len: u64) -> u64 {
+    PART.max(len.div_ceil(MAX_PARTS).next_multiple_of(MIB))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_cover_an_object_without_gap_and_stay_within_the_limits() {
+        let gib = 1024 * MIB;
+        for len in [ONE_REQUEST + 1, 3 * PART, 500 * MIB - 7, 5 * gib + 1, 79 * gib, 5000 * gib] {
+            let mut end = 0;
+            let mut count = 0;
+            for (number, offset, part) in part_ranges(len) {
+                assert_eq!(offset, end);
+                assert!(part > 0 && part <= 5 * gib, "{len}: part of {part}");
+                end += part;
+                count += 1;
+                assert_eq!(number, count);
+            }
+            assert_eq!(end, len);
+            assert!(count <= 10_000, "{len}: {count} parts");
+        }
+        assert_eq!(part_size(500 * MIB), PART);
+    }
+}
