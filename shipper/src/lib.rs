@@ -2,10 +2,14 @@
 //!
 //! - [`cli`]: what an operator types. [`config`]: what an operator configures.
 //! - [`commands`]: one module for each command.
+//! - [`wal`]: reading a live database without hurting it. [`ship`]: from there to the bucket.
 
 pub mod cli;
+pub mod clock;
 pub mod commands;
 pub mod config;
+pub mod ship;
+pub mod wal;
 
 use replica::operator::Exit;
 

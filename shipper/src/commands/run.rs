@@ -12,5 +12,6 @@ use crate::config::Config;
 pub fn run(args: &RunArgs) -> anyhow::Result<Exit> {
     init_logging(LogFormat::Text, "info");
     let config = Config::load(&args.config)?;
-    anyhow::bail!("cannot ship {} databases yet", config.databases.len())
+    crate::ship::run(config)?;
+    Ok(Exit::Holds)
 }

@@ -1,0 +1,273 @@
+//! One database's life: attach, ship a generation, and when that cannot go on, another one.
+//!
+//! A database that cannot be attached is reported and tried again; it never stops the others.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use replica::store::Store;
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tracing::{error, info, warn};
+
+use crate::clock::Clock;
+use crate::config::{DatabaseConfig, HeartbeatConfig};
+use crate::ship::capture::Discontinuity;
+use crate::ship::engine::{Engine, Step};
+use crate::ship::heartbeat::Pulse;
+use crate::ship::notify::{Notice, Watch};
+use crate::ship::spool::Spool;
+use crate::ship::status::Status;
+use crate::ship::upload::{OtherWriter, Uploader};
+use crate::wal::{attach, reader::wal_path};
+
+/// Pause before a database that could not be attached is tried again.
+const RETRY_ATTACH: Duration = Duration::from_secs(15);
+/// Pause after a step that failed, and before a new generation.
+const RETRY_STEP: Duration = Duration::from_secs(1);
+/// How long the final sync may take; systemd is told to wait 20 s.
+const FINAL_SYNC: Duration = Duration::from_secs(15);
+/// How often the final sync looks whether the spool is empty.
+const FINAL_LOOK: Duration = Duration::from_millis(20);
+
+/// What one database needs.
+#[derive(Debug, Clone)]
+pub struct Database {
+    /// Its configuration.
+    pub config: DatabaseConfig,
+    /// Its place in the bucket.
+    pub store: Arc<dyn Store>,
+    /// Its directory for captured files.
+    pub spool: PathBuf,
+    /// How often its heartbeat is written.
+    pub heartbeat: HeartbeatConfig,
+    /// The wall clock.
+    pub clock: Arc<dyn Clock>,
+    /// This machine's name.
+    pub host: Arc<str>,
+    /// For notices of changes; none where the system has no more.
+    pub watch: Option<Watch>,
+    /// Becomes true when the program is to stop.
+    pub stop: watch::Receiver<bool>,
+}
+
+/// Why a generation ended.
+enum End {
+    Stopped,
+    Discontinuity(String),
+}
+
+impl Database {
+    /// Ships until told to stop. `settled` is told when the database is attached, or known not to be.
+    pub async fn run(mut self, settled: oneshot::Sender<()>) {
+        let mut settled = Some(settled);
+        while !*self.stop.borrow() {
+            let attached = self.attach().await;
+            if let Some(settled) = settled.take() {
+                // Nobody waits any more if the program is stopping.
+                let _ = settled.send(());
+            }
+            let pause = match attached {
+                Ok((engine, spool)) => match self.ship(engine, spool).await {
+                    End::Stopped => return,
+                    End::Discontinuity(reason) => {
+                        error!("{reason}; a new generation begins");
+                        RETRY_STEP
+                    }
+                },
+                Err(refusal) => {
+                    error!("not attached: {refusal:#}");
+                    RETRY_ATTACH
+                }
+            };
+            self.pause(pause).await;
+        }
+    }
+
+    async fn attach(&self) -> anyhow::Result<(Engine, Arc<Spool>)> {
+        let Self { config, spool, clock, .. } = self.clone();
+        blocking(move || {
+            let attachable = attach::check(&config.path)?;
+            if let Some(warning) = attachable.warning() {
+                warn!("{}: {warning}", config.path.display());
+            }
+            let spool = Arc::new(Spool::create(spool)?);
+            let engine = Engine::attach(
+                &config.path,
+                attachable,
+                config.sync_interval,
+                spool.clone(),
+                clock,
+            )
+            .with_context(|| format!("attach {}", config.path.display()))?;
+            Ok((engine, spool))
+        })
+        .await?
+    }
+
+    /// Ships one generation.
+    async fn ship(&mut self, engine: Engine, spool: Arc<Spool>) -> End {
+        let status = Arc::new(Status::new(engine.page_size()));
+        let (hurry, hurried) = watch::channel(false);
+        let uploader = Uploader {
+            store: self.store.clone(),
+            spool: spool.clone(),
+            status: status.clone(),
+            interval: self.config.sync_interval,
+            clock: self.clock.clone(),
+            hurry: hurried,
+        };
+        let pulse = Pulse {
+            store: self.store.clone(),
+            status: status.clone(),
+            config: self.heartbeat,
+            clock: self.clock.clone(),
+            host: self.host.clone(),
+        };
+        let notice = self.notice();
+        info!(page_size = %engine.page_size(), "attached");
+        let mut uploads = Task(tokio::spawn(in_span(uploader.run())));
+        let heartbeats = pulse.clone();
+        let heartbeats = Task(tokio::spawn(in_span(async move { heartbeats.run().await })));
+        let mut driver = Driver { engine: Some(engine), status, clock: self.clock.clone() };
+        let end = self.drive(&mut driver, notice.as_ref(), &mut uploads).await;
+        drop(heartbeats);
+        if let End::Stopped = end {
+            // A receiver that is gone has nothing left to hurry.
+            let _ = hurry.send(true);
+            let synced = tokio::time::timeout(FINAL_SYNC, driver.finish(&spool, &mut uploads));
+            match synced.await {
+                Ok(()) => info!("stopped, everything is in the bucket"),
+                Err(_) => {
+                    let (files, bytes) = spool.backlog();
+                    error!(files, bytes, "stopped before everything was in the bucket");
+                }
+            }
+            let written = tokio::time::timeout(Duration::from_secs(2), pulse.write());
+            if written.await.is_err() {
+                warn!("write the last heartbeat: out of time");
+            }
+        }
+        end
+    }
+
+    /// Steps the engine until something ends the generation.
+    async fn drive(
+        &mut self,
+        driver: &mut Driver,
+        notice: Option<&Notice>,
+        uploads: &mut Task<OtherWriter>,
+    ) -> End {
+        loop {
+            let next = match driver.step(false).await {
+                Ok(step) if notice.is_none() => step.next.min(self.config.sync_interval),
+                Ok(step) => step.next,
+                Err(error) if error.is::<Discontinuity>() => {
+                    return End::Discontinuity(format!("{error:#}"));
+                }
+                Err(_) => RETRY_STEP,
+            };
+            let changed = async {
+                match notice {
+                    Some(notice) => notice.changed().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = changed => {}
+                () = tokio::time::sleep(next) => {}
+                _ = self.stop.wait_for(|stop| *stop) => return End::Stopped,
+                ended = &mut uploads.0 => return End::Discontinuity(match ended {
+                    Ok(other) => format!("{:#}", anyhow::Error::new(other)),
+                    Err(panic) => format!("upload task: {panic}"),
+                }),
+            }
+        }
+    }
+
+    fn notice(&self) -> Option<Notice> {
+        let watched = self.watch.as_ref()?.file(&wal_path(&self.config.path));
+        watched
+            .inspect_err(|error| {
+                warn!(
+                    %error,
+                    "no notices of changes, looking once per sync interval instead\n\
+                     HINT: raise fs.inotify.max_user_watches"
+                );
+            })
+            .ok()
+    }
+
+    async fn pause(&mut self, pause: Duration) {
+        // Either way the loop looks at `stop` next.
+        let _ = tokio::time::timeout(pause, self.stop.wait_for(|stop| *stop)).await;
+    }
+}
+
+/// The engine, on its way to a blocking thread and back.
+struct Driver {
+    engine: Option<Engine>,
+    status: Arc<Status>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Driver {
+    async fn step(&mut self, to_the_end: bool) -> anyhow::Result<Step> {
+        let mut engine = self.engine.take().context("the engine was lost in an earlier step")?;
+        let (engine, step) = blocking(move || {
+            let step = engine.step(to_the_end);
+            (engine, step)
+        })
+        .await
+        .map_err(|error| Discontinuity(format!("{error:#}")))?;
+        self.engine = Some(engine);
+        match &step {
+            Ok(step) => self.status.stepped(step, self.clock.now()),
+            Err(failure) => {
+                let text = format!("{failure:#}");
+                if self.status.engine_failed(&text) {
+                    error!("{text}");
+                }
+            }
+        }
+        step
+    }
+
+    /// Captures everything that is committed, and waits until it is in the bucket.
+    async fn finish(&mut self, spool: &Spool, uploads: &mut Task<OtherWriter>) {
+        loop {
+            match self.step(true).await {
+                Ok(step) if !step.snapshotting && step.complete_until.is_some() => break,
+                Ok(_) => {}
+                Err(_) => tokio::time::sleep(FINAL_LOOK).await,
+            }
+        }
+        let deadline = Instant::now() + FINAL_SYNC;
+        while spool.backlog().0 > 0 && !uploads.0.is_finished() && Instant::now() < deadline {
+            tokio::time::sleep(FINAL_LOOK).await;
+        }
+    }
+}
+
+/// A task that ends with its owner.
+struct Task<T>(JoinHandle<T>);
+
+impl<T> Drop for Task<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+fn in_span<F: Future>(future: F) -> tracing::instrument::Instrumented<F> {
+    tracing::Instrument::instrument(future, tracing::Span::current())
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> anyhow::Result<T> {
+    let span = tracing::Span::current();
+    tokio::task::spawn_blocking(move || span.in_scope(work)).await.context("blocking step")
+}

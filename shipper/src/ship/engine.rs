@@ -1,0 +1,344 @@
+//! The engine of one attached database: looks, captures, checkpoints. Blocking, so it runs on a blocking
+//! thread; it never touches the network.
+//!
+//! Each [`Engine::step`] does what is due and says when the next one is. Nothing is lost if a step comes
+//! late or fails: the held transaction keeps the WAL until the next one.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use replica::format::{PageSize, Txid};
+
+use crate::clock::Clock;
+use crate::ship::capture::{Capture, Discontinuity};
+use crate::ship::pages::page_count;
+use crate::ship::snapshot::Snapshot;
+use crate::ship::spool::{Spool, Spooled};
+use crate::wal::attach::Attachable;
+use crate::wal::bytes::{FRAME_HEADER_SIZE, Position};
+use crate::wal::checkpoint::{Checkpointer, LockReport};
+use crate::wal::hold::Hold;
+use crate::wal::reader::WalReader;
+use crate::wal::sqlite::{self, Mark};
+
+/// WAL bytes from which a checkpoint without the lock is worth its fsyncs.
+const CHECKPOINT_BYTES: u64 = 4 << 20;
+/// WAL bytes from which the lock is taken if there is no other way.
+const LOCK_BYTES: u64 = 16 << 20;
+/// Pause between hand-overs (and tries without the lock) while the WAL is not fully backfilled.
+const HAND_OVER_EVERY: Duration = Duration::from_millis(100);
+/// Without a commit for this long, what is left in the WAL is backfilled.
+const QUIET: Duration = Duration::from_secs(1);
+/// How often the files are compared with their names, and the WAL is looked at without a notice.
+pub const POLL: Duration = Duration::from_secs(5);
+/// How long a reader of the application may keep the WAL from shrinking before it is worth a warning.
+const BLOCKED_WARNING: Duration = Duration::from_secs(60);
+
+/// What a step found and did.
+#[derive(Debug, Clone, Copy)]
+pub struct Step {
+    /// The next step is due after this, or at the next notice of a change.
+    pub next: Duration,
+    /// Everything committed at this moment is in the spool or was uploaded.
+    pub complete_until: Option<Timestamp>,
+    /// TXID of the last capture.
+    pub captured: Option<Txid>,
+    /// Whether the first snapshot is still being taken.
+    pub snapshotting: bool,
+    /// Bytes of the WAL file.
+    pub wal_bytes: u64,
+    /// Pages in the database.
+    pub page_count: u32,
+    /// What the write lock has cost so far.
+    pub locks: LockReport,
+}
+
+/// One attached database.
+#[derive(Debug)]
+pub struct Engine {
+    database: PathBuf,
+    attachable: Attachable,
+    sync_interval: Duration,
+    spool: Arc<Spool>,
+    clock: Arc<dyn Clock>,
+    hold: Hold,
+    capture: Capture,
+    checkpointer: Checkpointer,
+    snapshot: Option<Snapshot>,
+    page_count: u32,
+    last_look: (Mark, Instant),
+    last_capture: Option<Instant>,
+    last_hand_over: Instant,
+    last_poll: Instant,
+    /// The end of the WAL when it was last fully backfilled.
+    backfilled: Option<Position>,
+}
+
+impl Engine {
+    /// Attaches to a database that [`crate::wal::attach::check`] found attachable, and begins the first
+    /// snapshot of a new generation.
+    ///
+    /// # Errors
+    /// Those of SQLite and of the file system.
+    pub fn attach(
+        database: &Path,
+        attachable: Attachable,
+        sync_interval: Duration,
+        spool: Arc<Spool>,
+        clock: Arc<dyn Clock>,
+    ) -> anyhow::Result<Self> {
+        let page_size = attachable.page_size;
+        let hold = Hold::begin(database, page_size)?;
+        let checkpointer = Checkpointer::open(database)?;
+        let wal = WalReader::open(database, page_size)?;
+        let mark = hold.mark();
+        let page_count = page_count(hold.reader())?;
+        let from = Mark { page_count, ..mark };
+        let now = Instant::now();
+        // The snapshot is TXID 1; what is captured while it is taken follows it.
+        let capture =
+            Capture::new(wal, spool.clone(), clock.clone(), page_size, from, Txid::FIRST.next());
+        let snapshot = Snapshot::begin(database, spool.clone(), page_size, clock.now())?;
+        Ok(Self {
+            database: database.to_owned(),
+            attachable,
+            sync_interval,
+            spool,
+            clock,
+            hold,
+            capture,
+            checkpointer,
+            snapshot: Some(snapshot),
+            page_count,
+            last_look: (from, now),
+            last_capture: None,
+            last_hand_over: now,
+            last_poll: now,
+            backfilled: None,
+        })
+    }
+
+    /// Bytes in a page.
+    #[must_use]
+    pub fn page_size(&self) -> PageSize {
+        self.attachable.page_size
+    }
+
+    /// Does what is due. With `to_the_end`, captures all that is committed now, whatever the interval.
+    ///
+    /// # Errors
+    /// [`Discontinuity`] (this engine cannot go on), or a failure that may pass.
+    pub fn step(&mut self, to_the_end: bool) -> anyhow::Result<Step> {
+        let now = Instant::now();
+        self.check_files(now)?;
+        let as_of = self.clock.now();
+        let mark = self.look(now, as_of, to_the_end)?;
+        if let Some(snapshot) = &mut self.snapshot {
+            if snapshot.slice()? {
+                self.finish_snapshot()?;
+            }
+        }
+        self.keep_wal_small(now, mark)?;
+        Ok(self.report(now, as_of))
+    }
+
+    /// Looks at the WAL's end and captures what is due, in one short read transaction.
+    fn look(&mut self, now: Instant, as_of: Timestamp, to_the_end: bool) -> anyhow::Result<Mark> {
+        let reader = self.checkpointer.connection();
+        let mark = sqlite::begin_read(reader, self.attachable.page_size)?;
+        if mark.position != self.last_look.0.position {
+            self.last_look = (mark, now);
+        }
+        let sync_due =
+            self.last_capture.is_none_or(|last| now.duration_since(last) >= self.sync_interval);
+        let captured = if mark.position != self.capture.position() && (sync_due || to_the_end) {
+            self.last_capture = Some(now);
+            self.capture.capture(reader, self.hold.mark(), mark, as_of)
+        } else {
+            Ok(None)
+        };
+        let ended = sqlite::end_read(reader);
+        self.accept(captured?)?;
+        ended?;
+        Ok(mark)
+    }
+
+    /// Hands a capture on.
+    fn accept(&mut self, capture: Option<Spooled>) -> anyhow::Result<()> {
+        let Some(capture) = capture else { return Ok(()) };
+        self.page_count = capture.page_count;
+        match &mut self.snapshot {
+            Some(snapshot) => snapshot.add(capture)?,
+            None => self.spool.append(capture),
+        }
+        Ok(())
+    }
+
+    fn finish_snapshot(&mut self) -> anyhow::Result<()> {
+        let as_of = self.clock.now();
+        self.look(Instant::now(), as_of, true)?;
+        if let Some(snapshot) = self.snapshot.take() {
+            self.spool.append(snapshot.finish(as_of)?);
+        }
+        Ok(())
+    }
+
+    /// Moves on to a newer transaction, capturing first where [`Hold`] asks for it.
+    fn hand_over(&mut self, now: Instant) -> anyhow::Result<()> {
+        let as_of = self.clock.now();
+        let capture = &mut self.capture;
+        let mut captured = None;
+        self.hold.hand_over::<anyhow::Error>(capture.position(), |reader, held, next| {
+            captured = capture.capture(reader, held, next, as_of)?;
+            Ok(())
+        })?;
+        self.last_hand_over = now;
+        self.accept(captured)
+    }
+
+    /// Checkpoints or hands over, whichever is due.
+    fn keep_wal_small(&mut self, now: Instant, mark: Mark) -> anyhow::Result<()> {
+        if self.hold.is_restartable() && mark.position != self.hold.mark().position {
+            // The application went on after everything was backfilled: leave slot 0, where each of its commits would
+            // look at the whole WAL, for an early mark, once.
+            self.hand_over(now)?;
+        }
+        let used = self.wal_bytes_in_use(mark);
+        if used == 0 || self.backfilled == Some(mark.position) {
+            return Ok(());
+        }
+        let rested = now.duration_since(self.last_hand_over) >= HAND_OVER_EVERY;
+        let quiet = now.duration_since(self.last_look.1) >= QUIET;
+        let wanted = used >= LOCK_BYTES || (rested && (used >= CHECKPOINT_BYTES || quiet));
+        if wanted && self.checkpointer.is_ready(now) {
+            self.checkpoint(now)?;
+        } else if rested {
+            self.hand_over(now)?;
+        }
+        Ok(())
+    }
+
+    /// Backfills without the lock; where a fast writer leaves no other way, under it.
+    fn checkpoint(&mut self, now: Instant) -> anyhow::Result<()> {
+        let as_of = self.clock.now();
+        self.look(now, as_of, true)?;
+        self.hand_over(now)?;
+        let mark = self.hold.mark();
+        let result = self.checkpointer.passive()?;
+        if result.busy || result.backfilled < mark.position.frame {
+            return self.blocked(now, result.busy);
+        }
+        self.checkpointer.unblocked();
+        if result.is_complete() {
+            self.hand_over(now)?;
+            if self.hold.mark().position == mark.position {
+                self.backfilled = Some(mark.position);
+                return Ok(());
+            }
+        }
+        if self.wal_bytes_in_use(self.hold.mark()) >= LOCK_BYTES {
+            self.checkpoint_locked(now)?;
+        }
+        Ok(())
+    }
+
+    /// Backfills while nobody writes: captures the last frames, then stands on slot 0.
+    fn checkpoint_locked(&mut self, now: Instant) -> anyhow::Result<()> {
+        let as_of = self.clock.now();
+        let Self { checkpointer, hold, capture, attachable, .. } = self;
+        let mut captures = Vec::new();
+        let locked = checkpointer.locked::<_, anyhow::Error>(|checkpointer| {
+            let reader = checkpointer.connection();
+            let mark = sqlite::begin_read(reader, attachable.page_size)?;
+            let captured = capture.capture(reader, hold.mark(), mark, as_of);
+            sqlite::end_read(reader)?;
+            captures.extend(captured?);
+            let mut next = || {
+                hold.hand_over::<anyhow::Error>(capture.position(), |reader, held, next| {
+                    captures.extend(capture.capture(reader, held, next, as_of)?);
+                    Ok(())
+                })
+            };
+            next()?;
+            let complete = checkpointer.passive_to_the_end()?.is_complete();
+            next()?;
+            Ok(complete)
+        });
+        for capture in captures {
+            self.accept(Some(capture))?;
+        }
+        match locked? {
+            Some(true) => self.backfilled = Some(self.hold.mark().position),
+            Some(false) => self.blocked(now, false)?,
+            None => {}
+        }
+        self.last_hand_over = now;
+        Ok(())
+    }
+
+    /// A checkpoint could not reach our own mark: somebody else reads an older state, or is checkpointing.
+    fn blocked(&mut self, now: Instant, busy: bool) -> anyhow::Result<()> {
+        if busy {
+            return Ok(());
+        }
+        let since = self.checkpointer.blocked(now);
+        if since >= BLOCKED_WARNING {
+            tracing::warn!(
+                seconds = since.as_secs(),
+                "a read transaction of the application keeps the WAL from being checkpointed\n\
+                 HINT: look for a connection that stays in a transaction, or a statement that is never reset"
+            );
+        }
+        Ok(())
+    }
+
+    /// Compares the files with their names now and then.
+    fn check_files(&mut self, now: Instant) -> anyhow::Result<()> {
+        use std::os::unix::fs::MetadataExt;
+        if now.duration_since(self.last_poll) < POLL {
+            return Ok(());
+        }
+        self.last_poll = now;
+        let inode = std::fs::metadata(&self.database).map(|file| file.ino()).ok();
+        if inode != Some(self.attachable.inode) {
+            return Err(Discontinuity("the database file was replaced or removed".into()).into());
+        }
+        if !self.capture.wal().is_current() {
+            return Err(Discontinuity("the WAL file was replaced or removed".into()).into());
+        }
+        Ok(())
+    }
+
+    fn wal_bytes_in_use(&self, mark: Mark) -> u64 {
+        let frame_size = FRAME_HEADER_SIZE as u64 + u64::from(self.attachable.page_size.get());
+        u64::from(mark.position.frame) * frame_size
+    }
+
+    fn report(&self, now: Instant, as_of: Timestamp) -> Step {
+        let (mark, changed) = self.last_look;
+        let all_captured = self.capture.position() == mark.position;
+        let next = if self.snapshot.is_some() {
+            Duration::ZERO
+        } else if self.backfilled != Some(mark.position) && mark.position.frame > 0 {
+            HAND_OVER_EVERY
+        } else if all_captured {
+            POLL
+        } else {
+            self.last_capture.map_or(Duration::ZERO, |last| {
+                self.sync_interval.saturating_sub(now.duration_since(last))
+            })
+        };
+        let _ = changed;
+        Step {
+            next,
+            complete_until: all_captured.then_some(as_of),
+            captured: Txid::new(self.capture.next_txid().get() - 1).ok(),
+            snapshotting: self.snapshot.is_some(),
+            wal_bytes: self.capture.wal().file_size().unwrap_or(0),
+            page_count: self.page_count,
+            locks: self.checkpointer.locks(),
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! From a live database to its replica: capture, spool, upload.
+//!
+//! One runtime thread does all that waits (network, notices, timers); a few blocking threads do the steps of the
+//! engines. Between [`engine`] and [`upload`] stands the [`spool`], so that the application never waits for
+//! the network.
+
+pub mod capture;
+mod database;
+pub mod engine;
+mod generation;
+mod heartbeat;
+mod notify;
+mod pages;
+mod run;
+pub mod snapshot;
+pub mod spool;
+mod status;
+mod upload;
+
+pub use run::run;

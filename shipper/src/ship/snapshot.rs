@@ -1,0 +1,161 @@
+//! The first file of a generation: every page, read in slices so that the WAL is never held for long.
+//!
+//! Each slice is read in a short transaction of its own, so slices see different states; every change since
+//! the first one is captured meanwhile. Merged, newest copy first, the result is exactly the state of the
+//! last capture: a page is either unchanged since its slice, or in a capture. Memory is flat, the disk
+//! holds a compressed copy of the database (twice, while merging).
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use jiff::Timestamp;
+use replica::format::{Header, Level, PageNumber, PageSize, Txid, TxidRange};
+use rusqlite::Connection;
+
+use crate::ship::pages::{page_count, read_page};
+use crate::ship::spool::{MERGE_WIDTH, Spool, SpoolEncoder, Spooled};
+use crate::wal::sqlite;
+
+/// How long one slice may keep a read transaction open.
+const SLICE: Duration = Duration::from_millis(100);
+/// Pages between looks at the clock.
+const PAGES_PER_LOOK: u32 = 64;
+
+/// A snapshot being taken.
+#[derive(Debug)]
+pub struct Snapshot {
+    spool: Arc<Spool>,
+    reader: Connection,
+    page_size: PageSize,
+    header: Header,
+    encoder: SpoolEncoder,
+    path: PathBuf,
+    next_page: u32,
+    page: Vec<u8>,
+    captures: Vec<Spooled>,
+}
+
+impl Snapshot {
+    /// Begins: from now on every capture must be handed to [`Snapshot::add`].
+    ///
+    /// # Errors
+    /// Those of SQLite and of the file system.
+    pub fn begin(
+        database: &Path,
+        spool: Arc<Spool>,
+        page_size: PageSize,
+        now: Timestamp,
+    ) -> anyhow::Result<Self> {
+        let reader = sqlite::open(database)?;
+        sqlite::begin_read(&reader, page_size)?;
+        let commit = page_count(&reader)?;
+        sqlite::end_read(&reader)?;
+        let txids = TxidRange::single(Txid::FIRST);
+        let header = Header {
+            page_size,
+            commit,
+            txids,
+            timestamp: now,
+            checksummed: false,
+            pre_apply: None,
+            wal: None,
+            node_id: 0,
+        };
+        let path = spool.path(Level::SNAPSHOT, txids);
+        let encoder = spool.start(&path, header)?;
+        let page = vec![0; page_size.len()];
+        Ok(Self {
+            spool,
+            reader,
+            page_size,
+            header,
+            encoder,
+            path,
+            next_page: 1,
+            page,
+            captures: Vec::new(),
+        })
+    }
+
+    /// A capture made since the snapshot began.
+    ///
+    /// # Errors
+    /// Those of a merge: many captures are merged on the way, so that the last merge stays narrow.
+    pub fn add(&mut self, capture: Spooled) -> anyhow::Result<()> {
+        self.captures.push(capture);
+        if self.captures.len() + 1 >= MERGE_WIDTH {
+            let merged = self.merge_captures()?;
+            self.captures = vec![merged];
+        }
+        Ok(())
+    }
+
+    /// Reads some more pages; `true` when all were read.
+    ///
+    /// # Errors
+    /// Those of SQLite and of the file system.
+    pub fn slice(&mut self) -> anyhow::Result<bool> {
+        let deadline = Instant::now() + SLICE;
+        sqlite::begin_read(&self.reader, self.page_size)?;
+        let read = self.read_until(deadline);
+        let ended = sqlite::end_read(&self.reader);
+        let done = read?;
+        ended?;
+        Ok(done)
+    }
+
+    /// Merges the slices with the captures since. `captures` reach at least as far as the last slice.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn finish(self, complete_until: Timestamp) -> anyhow::Result<Spooled> {
+        let Self { spool, header, encoder, path, mut captures, .. } = self;
+        let slices = Spool::finish(encoder, path, Level::SNAPSHOT, &header, complete_until)?;
+        if captures.is_empty() {
+            return Ok(slices);
+        }
+        captures.insert(0, slices);
+        let last = captures.last().context("merge of no file")?.txids.max();
+        let txids = TxidRange::new(Txid::FIRST, last)?;
+        let merged = spool.merge(&captures, spool.path(Level::SNAPSHOT, txids), Level::SNAPSHOT)?;
+        Spool::remove_files(&captures);
+        Ok(merged)
+    }
+
+    fn read_until(&mut self, deadline: Instant) -> anyhow::Result<bool> {
+        let present = page_count(&self.reader)?;
+        let lock_page = self.page_size.lock_page().get();
+        while self.next_page <= self.header.commit {
+            if self.next_page % PAGES_PER_LOOK == 0 && Instant::now() >= deadline {
+                return Ok(false);
+            }
+            let number = PageNumber::new(self.next_page)?;
+            self.next_page += 1;
+            if number.get() == lock_page {
+                continue;
+            }
+            if number.get() <= present {
+                read_page(&self.reader, number, &mut self.page)?;
+            } else {
+                // Cut off since: the merge drops this page, or takes it from the capture that saw the
+                // database grow again.
+                self.page.fill(0);
+            }
+            self.encoder.page(number, &self.page)?;
+        }
+        Ok(true)
+    }
+
+    fn merge_captures(&self) -> anyhow::Result<Spooled> {
+        let (Some(first), Some(last)) = (self.captures.first(), self.captures.last()) else {
+            anyhow::bail!("merge of no file");
+        };
+        let txids = TxidRange::new(first.txids.min(), last.txids.max())?;
+        let path = self.spool.path(Level::SYNC, txids);
+        let merged = self.spool.merge(&self.captures, path, Level::SYNC)?;
+        Spool::remove_files(&self.captures);
+        Ok(merged)
+    }
+}

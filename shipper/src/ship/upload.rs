@@ -1,0 +1,147 @@
+//! From the spool to the bucket, in order.
+//!
+//! *Invariant*: file n + 1 is not sent before file n is durable, so [`Status`]'s durable TXID only ever moves
+//! when everything before it is in the bucket. After a quiet time the first file goes up at once, then at most one
+//! per sync interval. An outage is waited out; the spool grows meanwhile, nobody else waits.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use replica::documents::Heartbeat;
+use replica::format::GenerationId;
+use replica::store::{Body, Chain, Key, LtxAttributes, LtxKey, Store, StoreError, read_all};
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tracing::{error, info, warn};
+
+use crate::clock::Clock;
+use crate::ship::generation;
+use crate::ship::spool::{Spool, Spooled};
+use crate::ship::status::Status;
+
+/// First and longest pause after a failure that outlived the store's own retries.
+const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// A heartbeat is far smaller.
+const HEARTBEAT_LIMIT: usize = 64 << 10;
+
+/// Another writer has written to our generation: it must be left to them.
+#[derive(Debug, thiserror::Error)]
+#[error("another writer owns this generation: {0}")]
+pub struct OtherWriter(#[source] pub StoreError);
+
+/// Uploads one generation of one database.
+#[derive(Debug)]
+pub struct Uploader {
+    /// Where to.
+    pub store: Arc<dyn Store>,
+    /// What.
+    pub spool: Arc<Spool>,
+    /// Who is told.
+    pub status: Arc<Status>,
+    /// Shortest time between two uploads.
+    pub interval: Duration,
+    /// The wall clock, for the generation's name.
+    pub clock: Arc<dyn Clock>,
+    /// Becomes true when there is no time left for intervals.
+    pub hurry: watch::Receiver<bool>,
+}
+
+impl Uploader {
+    /// Uploads until the generation cannot go on.
+    pub async fn run(mut self) -> OtherWriter {
+        let generation = generation::new(self.predecessor().await, self.clock.now());
+        info!(%generation, "new generation");
+        self.status.set_generation(generation);
+        let mut pause = PAUSE.0;
+        let mut started: Option<Instant> = None;
+        loop {
+            if let Some(started) = started {
+                self.wait_until(started + self.interval).await;
+            }
+            let Some(file) = self.next().await else { continue };
+            started = Some(Instant::now());
+            match self.put(generation, &file).await {
+                Ok(()) => {
+                    self.spool.uploaded(&file);
+                    self.status.uploaded(&file);
+                    pause = PAUSE.0;
+                }
+                Err(error) if error.is_precondition() => return OtherWriter(error),
+                Err(failure) => {
+                    let text = chain(&failure);
+                    if self.status.upload_failed(&text) {
+                        if failure.is_permanent() {
+                            error!("upload {}: {text}", file.txids);
+                        } else {
+                            warn!("upload {}: {text}", file.txids);
+                        }
+                    }
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(PAUSE.1);
+                }
+            }
+        }
+    }
+
+    async fn put(&self, generation: GenerationId, file: &Spooled) -> Result<(), StoreError> {
+        let chain = Chain::Generation(generation);
+        let key = LtxKey { chain, level: file.level, txids: file.txids };
+        let body = Body::File { path: file.path.clone(), len: file.size };
+        let attributes = LtxAttributes { timestamp: file.timestamp, checksum: file.checksum };
+        self.store.put_ltx(&key, body, attributes).await.map(|_| ())
+    }
+
+    /// The next file; waits for one where there is none. `None`: ask again.
+    async fn next(&self) -> Option<Spooled> {
+        let spool = self.spool.clone();
+        let next = match tokio::task::spawn_blocking(move || spool.next()).await {
+            Ok(next) => next,
+            Err(panic) => Err(anyhow::Error::new(panic)),
+        };
+        match next {
+            Ok(Some(file)) => return Some(file),
+            Ok(None) => self.spool.arrived().await,
+            Err(failure) => {
+                let text = format!("{failure:#}");
+                if self.status.upload_failed(&text) {
+                    error!("read spool: {text}");
+                }
+                tokio::time::sleep(PAUSE.0).await;
+            }
+        }
+        None
+    }
+
+    async fn wait_until(&mut self, deadline: Instant) {
+        let hurry = self.hurry.wait_for(|hurry| *hurry);
+        // Either way it is time; a sender that is gone is no hurry, so the timeout still bounds the wait.
+        let _ = tokio::time::timeout_at(deadline, hurry).await;
+    }
+
+    /// The generation that the last heartbeat names, so that ours sorts after it.
+    async fn predecessor(&self) -> Option<GenerationId> {
+        let content = match read_all(self.store.as_ref(), &Key::Heartbeat, HEARTBEAT_LIMIT).await {
+            Ok(content) => content,
+            Err(error) => {
+                if !error.is_not_found() {
+                    warn!("read the last heartbeat: {}", chain(&error));
+                }
+                return None;
+            }
+        };
+        let heartbeat: Result<Heartbeat, _> = serde_json::from_slice(&content);
+        heartbeat.ok().map(|heartbeat| heartbeat.generation)
+    }
+}
+
+/// An error with its causes, on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

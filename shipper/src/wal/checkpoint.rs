@@ -1,0 +1,153 @@
+//! How the WAL is kept small: SQLite's own PASSIVE checkpoint, without the lock where that succeeds, under
+//! it for a bounded time where a fast writer leaves no other way.
+//!
+//! Never RESTART or TRUNCATE (they wait for the application's readers, and its writers for them). What the
+//! lock was held for is measured and reported. An application's own long reader is waited for without
+//! the lock.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rusqlite::Connection;
+
+use crate::wal::sqlite::{self, CheckpointResult};
+
+/// How long the write lock is asked for before giving up until the next step.
+const LOCK_WAIT: Duration = Duration::from_millis(10);
+/// How long a checkpoint is retried under the lock.
+pub const LOCKED_RETRY: Duration = Duration::from_millis(50);
+/// How long a checkpoint is retried while the application's own one is running.
+const BUSY_RETRY: Duration = Duration::from_millis(5);
+/// Pause between tries.
+const RETRY_PAUSE: Duration = Duration::from_micros(500);
+/// First and longest pause after a checkpoint that a reader of the application kept from its end.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
+
+/// What checkpoints and the write lock have cost so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LockReport {
+    /// How often the write lock was held.
+    pub taken: u64,
+    /// The longest time.
+    pub longest: Duration,
+}
+
+/// The checkpointer of one database.
+#[derive(Debug)]
+pub struct Checkpointer {
+    database: PathBuf,
+    connection: Connection,
+    /// Opened when first needed: at ordinary write rates it never is.
+    lock: Option<Connection>,
+    locks: LockReport,
+    not_before: Option<Instant>,
+    backoff: Duration,
+    blocked_since: Option<Instant>,
+}
+
+impl Checkpointer {
+    /// # Errors
+    /// Those of SQLite.
+    pub fn open(database: &Path) -> rusqlite::Result<Self> {
+        Ok(Self {
+            database: database.to_owned(),
+            connection: sqlite::open(database)?,
+            lock: None,
+            locks: LockReport::default(),
+            not_before: None,
+            backoff: BACKOFF.0,
+            blocked_since: None,
+        })
+    }
+
+    /// What the lock has cost so far.
+    #[must_use]
+    pub fn locks(&self) -> LockReport {
+        self.locks
+    }
+
+    /// The connection, which holds no transaction between calls.
+    #[must_use]
+    pub fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// Whether a checkpoint may be tried again after one that a reader stopped.
+    #[must_use]
+    pub fn is_ready(&self, now: Instant) -> bool {
+        self.not_before.is_none_or(|not_before| now >= not_before)
+    }
+
+    /// A PASSIVE checkpoint, retried for some milliseconds while the application is checkpointing itself.
+    ///
+    /// # Errors
+    /// Those of SQLite.
+    pub fn passive(&self) -> rusqlite::Result<CheckpointResult> {
+        self.retry(BUSY_RETRY, |result| !result.busy)
+    }
+
+    /// A PASSIVE checkpoint, retried until everything is backfilled or the bound is reached. Only of use
+    /// under the write lock.
+    ///
+    /// # Errors
+    /// Those of SQLite.
+    pub fn passive_to_the_end(&self) -> rusqlite::Result<CheckpointResult> {
+        self.retry(LOCKED_RETRY, CheckpointResult::is_complete)
+    }
+
+    /// Runs `work` while nobody can write to the database; `None` where the lock was not to be had.
+    ///
+    /// # Errors
+    /// Those of SQLite and of `work`.
+    pub fn locked<T, E: From<rusqlite::Error>>(
+        &mut self,
+        work: impl FnOnce(&Self) -> Result<T, E>,
+    ) -> Result<Option<T>, E> {
+        let lock = match self.lock.take() {
+            Some(lock) => lock,
+            None => sqlite::open(&self.database)?,
+        };
+        if !sqlite::begin_locked(&lock, LOCK_WAIT)? {
+            self.lock = Some(lock);
+            return Ok(None);
+        }
+        let since = Instant::now();
+        let worked = work(self);
+        let ended = sqlite::end_locked(&lock);
+        self.locks.taken += 1;
+        self.locks.longest = self.locks.longest.max(since.elapsed());
+        self.lock = Some(lock);
+        let value = worked?;
+        ended?;
+        Ok(Some(value))
+    }
+
+    /// Notes that a reader of the application kept the checkpoint from its end; returns how long one has.
+    pub fn blocked(&mut self, now: Instant) -> Duration {
+        self.not_before = Some(now + self.backoff);
+        self.backoff = (self.backoff * 2).min(BACKOFF.1);
+        now - *self.blocked_since.get_or_insert(now)
+    }
+
+    /// Notes that nobody is in the way.
+    pub fn unblocked(&mut self) {
+        self.not_before = None;
+        self.backoff = BACKOFF.0;
+        self.blocked_since = None;
+    }
+
+    fn retry(
+        &self,
+        bound: Duration,
+        done: impl Fn(CheckpointResult) -> bool,
+    ) -> rusqlite::Result<CheckpointResult> {
+        let deadline = Instant::now() + bound;
+        loop {
+            let result = sqlite::checkpoint_passive(&self.connection)?;
+            if done(result) || Instant::now() >= deadline {
+                return Ok(result);
+            }
+            std::thread::sleep(RETRY_PAUSE);
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! From a position to a mark: which frame holds the newest content of which page.
+//!
+//! Every frame on the way is verified (salts and the cumulative checksum), and the checksum at the end
+//! must be the one that the wal-index names. Reads the WAL file by a descriptor of its own: a WAL carries no
+//! locks that closing it could drop. Memory: 8 bytes a frame, and one buffer.
+
+use std::fs::File;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use replica::format::{PageNumber, PageSize};
+
+use crate::wal::bytes::{
+    FRAME_HEADER_SIZE, Frame, Position, WAL_HEADER_SIZE, WalError, WalHeader, frame_offset,
+};
+use crate::wal::sqlite::Mark;
+
+/// Bytes read at a time.
+const CHUNK: usize = 256 << 10;
+
+/// The WAL of a database.
+#[derive(Debug)]
+pub struct WalReader {
+    file: File,
+    path: PathBuf,
+    page_size: PageSize,
+    buffer: Vec<u8>,
+}
+
+/// What changed between a position and a mark.
+#[derive(Debug, Default)]
+pub struct Changes {
+    /// Newest frame of each page that is not beyond the new end of the database, by ascending page.
+    pages: Vec<(PageNumber, u32)>,
+    /// Pages in the database at the end.
+    pub commit: u32,
+    /// The fewest pages that the database had after any transaction on the way: pages above it are
+    /// content of this capture, even where no frame holds them.
+    pub fewest: u32,
+}
+
+impl Changes {
+    /// Changed pages with the frame that holds each, ascending.
+    pub fn pages(&self) -> impl Iterator<Item = (PageNumber, u32)> + '_ {
+        self.pages.iter().copied()
+    }
+}
+
+impl WalReader {
+    /// # Errors
+    /// No WAL there, or no right to read it.
+    pub fn open(database: &Path, page_size: PageSize) -> anyhow::Result<Self> {
+        let path = wal_path(database);
+        let file = File::open(&path).with_context(|| format!("open {}", path.display()))?;
+        Ok(Self { file, path, page_size, buffer: Vec::new() })
+    }
+
+    /// Whether the file at the WAL's path is still the one that is open.
+    #[must_use]
+    pub fn is_current(&self) -> bool {
+        match (self.file.metadata(), std::fs::metadata(&self.path)) {
+            (Ok(open), Ok(named)) => open.ino() == named.ino(),
+            _ => false,
+        }
+    }
+
+    /// Size of the WAL file, bytes.
+    ///
+    /// # Errors
+    /// Those of `fstat`.
+    pub fn file_size(&self) -> std::io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    /// Reads the frames after `from` up to `to`, which is of the same incarnation of the WAL and not
+    /// before it. `previous_commit` is the number of pages at `from`.
+    ///
+    /// # Errors
+    /// A frame that does not verify, an end that is not the wal-index's, or a failing read.
+    pub fn changes(
+        &mut self,
+        from: Position,
+        to: Mark,
+        previous_commit: u32,
+    ) -> anyhow::Result<Changes> {
+        let header = self.header()?;
+        anyhow::ensure!(
+            header.salts == to.position.salts && header.page_size == self.page_size,
+            "{}: header is of another WAL than its index",
+            self.path.display()
+        );
+        let mut checksum = if from.frame == 0 { header.checksum } else { from.checksum };
+        let frame_size = FRAME_HEADER_SIZE + self.page_size.len();
+        let frames_per_chunk = (CHUNK / frame_size).max(1);
+        let mut newest = Vec::with_capacity((to.position.frame - from.frame) as usize);
+        let mut fewest = previous_commit;
+        let mut number = from.frame + 1;
+        let mut buffer = std::mem::take(&mut self.buffer);
+        while number <= to.position.frame {
+            let count = frames_per_chunk.min((to.position.frame - number + 1) as usize);
+            buffer.resize(count * frame_size, 0);
+            self.read_at(&mut buffer, frame_offset(number, self.page_size))?;
+            for bytes in buffer.chunks_exact(frame_size) {
+                let (frame, sum) = Frame::verify(&header, number, checksum, bytes)
+                    .with_context(|| format!("read {}", self.path.display()))?;
+                checksum = sum;
+                if frame.commit != 0 {
+                    fewest = fewest.min(frame.commit);
+                }
+                newest.push(u64::from(frame.page) << 32 | u64::from(number));
+                number += 1;
+            }
+        }
+        self.buffer = buffer;
+        if checksum != to.position.checksum {
+            return Err(WalError::FrameChecksum {
+                frame: to.position.frame,
+                found: checksum,
+                expected: to.position.checksum,
+            })
+            .with_context(|| format!("compare {} with its index", self.path.display()));
+        }
+        Ok(Changes { pages: newest_per_page(newest, to.page_count), commit: to.page_count, fewest })
+    }
+
+    /// Reads the page that frame `number` holds.
+    ///
+    /// # Errors
+    /// A failing read.
+    pub fn page(&self, number: u32, page: &mut [u8]) -> anyhow::Result<()> {
+        self.read_at(page, frame_offset(number, self.page_size) + FRAME_HEADER_SIZE as u64)
+    }
+
+    fn header(&self) -> anyhow::Result<WalHeader> {
+        let mut bytes = [0; WAL_HEADER_SIZE];
+        self.read_at(&mut bytes, 0)?;
+        WalHeader::decode(&bytes).with_context(|| format!("read {}", self.path.display()))
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> anyhow::Result<()> {
+        self.file
+            .read_exact_at(buffer, offset)
+            .with_context(|| format!("read {} at offset {offset}", self.path.display()))
+    }
+}
+
+/// The WAL that belongs to a database.
+#[must_use]
+pub fn wal_path(database: &Path) -> PathBuf {
+    let mut path = database.as_os_str().to_owned();
+    path.push("-wal");
+    path.into()
+}
+
+/// From (page, frame) pairs in any order to the last frame of each page up to `commit`.
+fn newest_per_page(mut frames: Vec<u64>, commit: u32) -> Vec<(PageNumber, u32)> {
+    frames.sort_unstable();
+    let split = |packed: u64| ((packed >> 32) as u32, (packed & u64::from(u32::MAX)) as u32);
+    let mut pages: Vec<(PageNumber, u32)> = Vec::new();
+    for (page, frame) in frames.into_iter().map(split) {
+        if page > commit {
+            break;
+        }
+        let Ok(page) = PageNumber::new(page) else { continue };
+        match pages.last_mut() {
+            Some((last, newest)) if *last == page => *newest = frame,
+            _ => pages.push((page, frame)),
+        }
+    }
+    pages
+}
