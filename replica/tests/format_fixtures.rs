@@ -1,6 +1,8 @@
 //! Every file that real Litestream wrote decodes to what Litestream's own decoder says of it.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod format_support;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -75,4 +77,30 @@ fn files_of_an_s3_replica() {
 #[test]
 fn files_with_pages_of_512_bytes() {
     check_folder("v05-pages512", "replica", 37);
+}
+
+#[test]
+fn files_with_lz4_frames() {
+    let expected = |number: u32| -> Vec<u8> {
+        let fill = u8::try_from(number).unwrap();
+        (0_u16..512).map(|i| if i < 100 { u8::try_from(i % 5).unwrap() } else { fill }).collect()
+    };
+    let read = |name: &str| {
+        let path = fixtures().join("ltx-frames").join(name);
+        format_support::decode(fs::File::open(path).unwrap()).unwrap()
+    };
+
+    let (header, pages, trailer) = read("0000000000000001-0000000000000003.ltx");
+    assert!(header.checksummed);
+    assert_eq!(header.timestamp.as_millisecond(), 1_750_000_000_123);
+    assert_eq!(pages.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [1, 2, 3, 4]);
+    for (number, page) in pages.iter().filter(|(number, _)| *number != 2) {
+        assert_eq!(*page, expected(*number), "page {number}");
+    }
+    assert_eq!(trailer.post_apply, Some(format_support::database_checksum(&pages)));
+
+    let (header, update, trailer) = read("0000000000000004-0000000000000004.ltx");
+    assert!(!header.checksummed);
+    assert_eq!(update, [pages[1].clone(), pages[3].clone()]);
+    assert_eq!(trailer.post_apply, None);
 }

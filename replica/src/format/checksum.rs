@@ -115,3 +115,6 @@ impl Crc {
         Checksum(self.0.finalize() | BIT_63)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -160,6 +160,7 @@ impl fmt::Display for TxidRange {
 
 /// A page number; the first page of a database is 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "u32", try_from = "u32")]
 pub struct PageNumber(u32);
 
 impl PageNumber {
@@ -182,6 +183,19 @@ impl PageNumber {
     #[must_use]
     pub fn file_offset(self, page_size: PageSize) -> u64 {
         u64::from(self.0 - 1) * u64::from(page_size.get())
+    }
+}
+
+impl From<PageNumber> for u32 {
+    fn from(number: PageNumber) -> Self {
+        number.0
+    }
+}
+
+impl TryFrom<u32> for PageNumber {
+    type Error = IdError;
+    fn try_from(value: u32) -> Result<Self, IdError> {
+        Self::new(value)
     }
 }
 
@@ -214,6 +228,7 @@ impl PageSize {
 
     /// In bytes, as a length.
     #[must_use]
+    #[allow(clippy::len_without_is_empty, reason = "a page is never empty")]
     pub fn len(self) -> usize {
         self.0 as usize
     }
@@ -283,7 +298,7 @@ impl fmt::Display for Level {
 
 /// One chain of TXIDs from one source with no doubt in it: a UUIDv7, so that names sort by age.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
+#[serde(into = "String", try_from = "String")]
 pub struct GenerationId(uuid::Uuid);
 
 impl GenerationId {
@@ -318,3 +333,19 @@ impl FromStr for GenerationId {
             .ok_or_else(|| IdError::new("generation", "a lower-case UUID", text))
     }
 }
+
+impl From<GenerationId> for String {
+    fn from(id: GenerationId) -> Self {
+        id.to_string()
+    }
+}
+
+impl TryFrom<String> for GenerationId {
+    type Error = IdError;
+    fn try_from(text: String) -> Result<Self, IdError> {
+        text.parse()
+    }
+}
+
+#[cfg(test)]
+mod tests;
