@@ -1,6 +1,6 @@
 //! Why a restore cannot be planned or carried out.
 
-use crate::format::FormatError;
+use crate::format::{Checksum, FormatError, PageNumber, Txid};
 use crate::store::StoreError;
 
 /// Why there is no restored copy. Corruption is told apart from the surroundings.
@@ -19,6 +19,48 @@ pub enum RestoreError {
         #[source]
         source: FormatError,
     },
+    /// An object is valid by itself, but not in its chain.
+    #[error("{object}: {what}: expected {expected}, actual {actual}")]
+    Conflict {
+        /// The object, with its full key.
+        object: String,
+        /// What does not fit.
+        what: &'static str,
+        /// What the rest of the chain (or the listing) says.
+        expected: String,
+        /// What the object says.
+        actual: String,
+    },
+    /// Every object was valid, and yet pages of the database are in none of them.
+    #[error(
+        "{object}: the database at TXID {txid} has {pages} pages, and {missing} of them are in no file; the first is page {first}"
+    )]
+    Incomplete {
+        /// The newest object of the plan, which says how many pages there are.
+        object: String,
+        /// The state that was to be restored.
+        txid: Txid,
+        /// Pages it has.
+        pages: u32,
+        /// Pages not found.
+        missing: u32,
+        /// The first of them.
+        first: PageNumber,
+    },
+    /// The copy is not the database that was shipped.
+    #[error(
+        "{object}: database checksum after TXID {txid}: expected {expected}, the restored copy has {actual}"
+    )]
+    DatabaseChecksum {
+        /// The object that promises the checksum.
+        object: String,
+        /// The state that was restored.
+        txid: Txid,
+        /// What the object promises.
+        expected: Checksum,
+        /// What the pages written add up to.
+        actual: String,
+    },
     /// The chain is missing, has a gap, or never reaches the point asked for.
     #[error("{message}")]
     Chain {
@@ -36,6 +78,17 @@ pub enum RestoreError {
         #[source]
         source: std::io::Error,
     },
+    /// The file system (or a limit or quota on it) has no room for the copy.
+    #[error(
+        "no room for the restored database: {needed} bytes needed{}\nHINT: free space, or restore into a path on another file system",
+        available.map(|bytes| format!(", {bytes} available")).unwrap_or_default()
+    )]
+    NoSpace {
+        /// Size of the restored database, bytes.
+        needed: u64,
+        /// Bytes free, where they were known before the first write.
+        available: Option<u64>,
+    },
     /// The output exists and was not to be replaced.
     #[error("{path}: exists already\nHINT: choose another --output, or add --force to replace it")]
     OutputExists {
@@ -48,6 +101,13 @@ impl RestoreError {
     /// The replica itself is at fault: a drill's FAIL. Anything else is of the surroundings (INCONCLUSIVE).
     #[must_use]
     pub fn is_replica_fault(&self) -> bool {
-        matches!(self, Self::Damaged { .. } | Self::Chain { .. })
+        matches!(
+            self,
+            Self::Damaged { .. }
+                | Self::Conflict { .. }
+                | Self::Incomplete { .. }
+                | Self::DatabaseChecksum { .. }
+                | Self::Chain { .. }
+        )
     }
 }

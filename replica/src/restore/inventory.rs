@@ -1,7 +1,14 @@
 //! What a chain has: its files by level.
 
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+use jiff::Timestamp;
+
+use crate::format::{Level, Txid};
 use crate::restore::RestoreError;
 use crate::store::{Chain, LtxObject, Store};
+
+/// Listings under way at once.
+const CONCURRENT_LISTINGS: usize = 5;
 
 /// The files of one chain.
 #[derive(Debug, Clone)]
@@ -17,7 +24,30 @@ impl Inventory {
     ///
     /// # Errors
     /// Those of a listing.
-    pub async fn read(_store: &dyn Store, _chain: Chain) -> Result<Self, RestoreError> {
-        todo!()
+    pub async fn read(store: &dyn Store, chain: Chain) -> Result<Self, RestoreError> {
+        let listings: Vec<Vec<LtxObject>> = stream::iter(Level::all())
+            .map(|level| store.list_ltx(chain, level))
+            .buffered(CONCURRENT_LISTINGS)
+            .try_collect()
+            .await?;
+        Ok(Self { chain, files: listings.concat() })
+    }
+
+    /// Whether it holds a whole database: any file that starts at TXID 1 does.
+    pub(super) fn has_snapshot(&self) -> bool {
+        self.files.iter().any(|file| file.txids.is_snapshot())
+    }
+
+    /// When its newest object was written, by the store's clock.
+    pub(super) fn updated(&self) -> Option<Timestamp> {
+        self.files.iter().map(|file| file.modified).max()
+    }
+
+    /// The file that knows best when `txid` was committed: a level-9 snapshot may be taken long after.
+    pub(super) fn witness(&self, txid: Txid) -> Option<&LtxObject> {
+        self.files
+            .iter()
+            .filter(|file| file.txids.max() == txid)
+            .min_by_key(|file| (file.level, std::cmp::Reverse(file.txids.min())))
     }
 }

@@ -2,12 +2,17 @@
 //! streams them with bounded memory and verifies every checksum it passes.
 
 mod apply;
+mod canvas;
 mod error;
+mod fetch;
 mod inventory;
+mod output;
+mod paint;
 mod plan;
 mod points;
 mod publish;
 mod select;
+mod times;
 
 pub use apply::{Progress, Restored, apply};
 pub use error::RestoreError;

@@ -1,9 +1,24 @@
 //! Which chain, and which point in it.
+//!
+//! The latest chain is the one that the heartbeat names if it holds a snapshot; else the most
+//! recently updated one that does. A new generation whose first snapshot is still on its way is no
+//! failure: the one before it is still the latest. A chain with a hole is *not* passed over in favour of
+//! an older one: that would be old data without a word.
 
+use futures_util::stream::{self, StreamExt, TryStreamExt};
 use jiff::Timestamp;
 
-use crate::restore::{Inventory, Plan, RestoreError};
-use crate::store::{Chain, Store};
+use crate::documents::Heartbeat;
+use crate::format::Txid;
+use crate::restore::plan::{gap_after, reachable};
+use crate::restore::times::Clock;
+use crate::restore::{Inventory, Plan, RestoreError, plan};
+use crate::store::{Chain, Key, Store, read_all};
+
+/// Largest heartbeat that is read, bytes.
+const HEARTBEAT_LIMIT: usize = 64 << 10;
+/// Chains listed at once.
+const CONCURRENT_CHAINS: usize = 4;
 
 /// The point asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,7 +38,8 @@ pub struct Selected {
     pub plan: Plan,
     /// Everything the chain has.
     pub inventory: Inventory,
-    /// The timestamp of the plan's last file: everything in the copy was committed then.
+    /// When the state was read from the source: everything in the copy was committed then. From the
+    /// header of the file that knows best (a snapshot may be taken later than its data).
     pub timestamp: Timestamp,
     /// What an operator should know (heartbeat and files disagree on the latest chain, …).
     pub remarks: Vec<String>,
@@ -32,12 +48,174 @@ pub struct Selected {
 /// Finds the chain (the one asked for; else the one the heartbeat names if it has a complete
 /// snapshot; else the most recently updated one that is restorable) and plans the restore.
 ///
+/// For a timestamp without a chain, chains older than the latest are looked at until one reaches
+/// back to it.
+///
 /// # Errors
 /// Nothing restorable, the point not reachable, or the store's errors.
 pub async fn select(
-    _store: &dyn Store,
-    _chain: Option<Chain>,
-    _target: Target,
+    store: &dyn Store,
+    chain: Option<Chain>,
+    target: Target,
 ) -> Result<Selected, RestoreError> {
-    todo!()
+    let chains = store.chains().await?;
+    if let Some(chain) = chain {
+        if !chains.contains(&chain) {
+            return Err(unknown_chain(store, chain, &chains));
+        }
+        let inventory = Inventory::read(store, chain).await?;
+        return resolve(store, inventory, target, Vec::new())
+            .await?
+            .ok_or_else(|| too_early(target));
+    }
+    let mut remarks = Vec::new();
+    let inventories = by_age(store, &chains, &mut remarks).await?;
+    if inventories.is_empty() {
+        return Err(nothing(store, &chains));
+    }
+    for inventory in inventories {
+        if let Some(selected) = resolve(store, inventory, target, remarks.clone()).await? {
+            return Ok(selected);
+        }
+    }
+    Err(too_early(target))
+}
+
+/// The chains that hold a snapshot, the latest first.
+async fn by_age(
+    store: &dyn Store,
+    chains: &[Chain],
+    remarks: &mut Vec<String>,
+) -> Result<Vec<Inventory>, RestoreError> {
+    let named = heartbeat(store, remarks).await?.map(|beat| Chain::Generation(beat.generation));
+    let mut inventories: Vec<Inventory> = stream::iter(chains)
+        .map(|chain| Inventory::read(store, *chain))
+        .buffered(CONCURRENT_CHAINS)
+        .try_collect()
+        .await?;
+    inventories.sort_by_key(|inventory| std::cmp::Reverse((inventory.updated(), inventory.chain)));
+    let newest = inventories.first().map(|inventory| inventory.chain);
+    let unfinished: Vec<Chain> =
+        inventories.iter().filter(|i| !i.has_snapshot()).map(|i| i.chain).collect();
+    inventories.retain(Inventory::has_snapshot);
+    let Some(named) = named else { return Ok(inventories) };
+    match inventories.iter().position(|inventory| inventory.chain == named) {
+        Some(0) => {}
+        Some(position) => {
+            if let Some(newest) = newest.filter(|newest| !unfinished.contains(newest)) {
+                remarks.push(format!(
+                    "the heartbeat names generation {named}, but {newest} was written to later; restoring the heartbeat's (choose with --generation)"
+                ));
+            }
+            let latest = inventories.remove(position);
+            inventories.insert(0, latest);
+        }
+        None => remarks.push(format!(
+            "the heartbeat names generation {named}, which has no complete snapshot yet"
+        )),
+    }
+    Ok(inventories)
+}
+
+/// A missing or unreadable heartbeat never stops a restore.
+async fn heartbeat(
+    store: &dyn Store,
+    remarks: &mut Vec<String>,
+) -> Result<Option<Heartbeat>, RestoreError> {
+    let bytes = match read_all(store, &Key::Heartbeat, HEARTBEAT_LIMIT).await {
+        Ok(bytes) => bytes,
+        Err(error) if error.is_not_found() => return Ok(None),
+        Err(error) if error.is_denied() => {
+            remarks.push("the heartbeat may not be read; going by the files alone".to_owned());
+            return Ok(None);
+        }
+        Err(error) => return Err(error.into()),
+    };
+    match serde_json::from_slice(&bytes) {
+        Ok(heartbeat) => Ok(Some(heartbeat)),
+        Err(error) => {
+            remarks
+                .push(format!("the heartbeat cannot be read ({error}); going by the files alone"));
+            Ok(None)
+        }
+    }
+}
+
+/// Plans for one chain; `None` where it does not reach back to the timestamp asked for.
+async fn resolve(
+    store: &dyn Store,
+    inventory: Inventory,
+    target: Target,
+    remarks: Vec<String>,
+) -> Result<Option<Selected>, RestoreError> {
+    let mut clock = Clock::new(store, &inventory);
+    let plan = match target {
+        Target::Latest => plan(&inventory, None)?,
+        Target::Txid(txid) => plan(&inventory, Some(txid))?,
+        Target::AtOrBefore(limit) => {
+            let states = reachable(&inventory);
+            let Some(txid) = clock.last_at_or_before(&states, limit).await? else {
+                return Ok(None);
+            };
+            refuse_gap(&inventory, &mut clock, txid, limit).await?;
+            plan(&inventory, Some(txid))?
+        }
+    };
+    let timestamp = clock.time(plan.txid).await?;
+    Ok(Some(Selected { plan, inventory, timestamp, remarks }))
+}
+
+/// Rounding down must not hide a hole: a later state that was committed by then, but cannot be
+/// reached because files before it are lost, is a refusal, not older data.
+async fn refuse_gap(
+    inventory: &Inventory,
+    clock: &mut Clock<'_>,
+    reached: Txid,
+    limit: Timestamp,
+) -> Result<(), RestoreError> {
+    let Some(gap) = gap_after(inventory, Some(reached)) else { return Ok(()) };
+    let mut beyond: Vec<Txid> =
+        inventory.files.iter().map(|file| file.txids.max()).filter(|end| *end > reached).collect();
+    beyond.sort_unstable();
+    beyond.dedup();
+    if clock.last_at_or_before(&beyond, limit).await?.is_some() {
+        return Err(gap.refusal(inventory, Some(reached)));
+    }
+    Ok(())
+}
+
+fn too_early(target: Target) -> RestoreError {
+    let what = match target {
+        Target::AtOrBefore(limit) => format!("no restore point at or before {limit}"),
+        Target::Latest | Target::Txid(_) => "no restore point".to_owned(),
+    };
+    RestoreError::Chain {
+        message: format!("{what}\nHINT: `shipper points` lists the times that can be asked for"),
+    }
+}
+
+fn nothing(store: &dyn Store, chains: &[Chain]) -> RestoreError {
+    let url = store.url();
+    let message = if chains.is_empty() {
+        format!(
+            "no replica at {url}\nHINT: check the database's name and the URL; it is the directory that holds the generations"
+        )
+    } else {
+        format!(
+            "no snapshot in any of the {} generations at {url}\nHINT: the first snapshot may still be on its way; otherwise its files are lost",
+            chains.len()
+        )
+    };
+    RestoreError::Chain { message }
+}
+
+fn unknown_chain(store: &dyn Store, chain: Chain, chains: &[Chain]) -> RestoreError {
+    let known: Vec<String> = chains.iter().rev().take(5).map(ToString::to_string).collect();
+    let url = store.url();
+    let hint = if known.is_empty() {
+        "there is none; check the URL".to_owned()
+    } else {
+        format!("the newest there are {}", known.join(", "))
+    };
+    RestoreError::Chain { message: format!("no generation {chain} at {url}\nHINT: {hint}") }
 }
