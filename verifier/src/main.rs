@@ -1,3 +1,5 @@
-//! Entry point.
+//! The verifier's binary.
 
-fn main() {}
+fn main() -> replica::operator::Exit {
+    verifier::run()
+}

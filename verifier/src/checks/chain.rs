@@ -1,0 +1,86 @@
+//! `chain`: the files lead from nothing to the point without a gap, and every checksum passed.
+//!
+//! The restore itself is this check; here it is put into words.
+
+use replica::restore::{RestoreError, Restored, Selected};
+
+use crate::record::{Check, Status};
+use crate::words::in_words;
+
+const NAME: &str = "chain";
+
+/// The restore succeeded.
+#[must_use]
+pub fn chain(selected: &Selected, restored: &Restored) -> Check {
+    let mut detail = format!(
+        "{} object(s), {} bytes, TXIDs {} to {} without a gap, every checksum passed",
+        restored.objects,
+        restored.bytes,
+        replica::format::Txid::FIRST,
+        restored.txid,
+    );
+    for remark in &selected.remarks {
+        detail.push_str("\nnote: ");
+        detail.push_str(remark);
+    }
+    Check::new(NAME, Status::Pass, detail)
+}
+
+/// There is no copy. What is wrong with the backup is `fail`; what is wrong around it is `error`, with
+/// what to do.
+#[must_use]
+pub fn chain_failed(error: RestoreError) -> Check {
+    let gone = matches!(&error, RestoreError::Store(store) if store.is_not_found());
+    let status = if gone || error.is_replica_fault() { Status::Fail } else { Status::Error };
+    let hint = match &error {
+        RestoreError::Store(_) => "check the store's address and network, then drill again",
+        RestoreError::Io { .. } => {
+            "give the temporary directory room (TMPDIR; in Lambda the ephemeral storage), then drill again"
+        }
+        _ => "drill again; until then nothing is known of the backup",
+    };
+    let mut detail = in_words(error);
+    if status == Status::Error && !detail.contains("HINT:") {
+        detail.push_str("\nHINT: ");
+        detail.push_str(hint);
+    }
+    Check::new(NAME, status, detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use replica::store::StoreError;
+
+    #[test]
+    fn faults_of_the_backup_fail_and_those_around_it_do_not() {
+        let cases = [
+            (RestoreError::Chain { message: "no snapshot".into() }, Status::Fail),
+            (
+                RestoreError::Store(StoreError::NotFound { target: "s3://b/p/app".into() }),
+                Status::Fail,
+            ),
+            (
+                RestoreError::Store(StoreError::Denied {
+                    target: "s3://b/p".into(),
+                    action: "s3:GetObject",
+                    reason: "AccessDenied".into(),
+                }),
+                Status::Error,
+            ),
+            (
+                RestoreError::Io {
+                    path: "/tmp/x".into(),
+                    action: "write page",
+                    source: std::io::Error::other("no space left on device"),
+                },
+                Status::Error,
+            ),
+        ];
+        for (error, status) in cases {
+            let check = chain_failed(error);
+            assert_eq!(check.status, status, "{}", check.detail);
+            assert_eq!(check.detail.contains("HINT:"), status == Status::Error, "{}", check.detail);
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! The command line: parse, then run a task.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand};
+use replica::operator::{Bar, DatabaseArg, Exit, LogFormat, init_logging};
+use replica::store::S3Options;
+
+use crate::config::Config;
+use crate::drill::{Asked, ShowProgress};
+use crate::tasks::{DrillTask, Tasks, Verifier};
+
+/// Proves a backup by restoring it.
+#[derive(Debug, Parser)]
+#[command(name = "verifier", version, about, max_term_width = 100)]
+struct Cli {
+    /// Configuration file; variables like SEAWORTHY_REPLICA__URL win over it
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Restores into a temporary directory, checks the copy, records and alerts
+    #[command(
+        after_help = "Exit code: 0 PASS, 1 FAIL (the backup), 2 wrong usage or configuration, \
+        3 INCONCLUSIVE (its surroundings).\n\n\
+        With --json, one named DATABASE answers with its record; several, or none (all), with \
+        {\"verdict\": the worst, \"records\": [...]}."
+    )]
+    Drill(Drill),
+    /// Freshness of every database: is it shipped, was it lately proven?
+    #[command(
+        after_help = "Exit code: 0 all is well, 1 one is stuck or dead or its last proof is too old, \
+        2 wrong usage or configuration, 3 it could not be found out."
+    )]
+    Watch(Watch),
+}
+
+#[derive(Debug, Args)]
+struct Drill {
+    /// Configured names, or URLs that need no configuration (s3://bucket/prefix/name or
+    /// file:///dir/name); none: every database
+    #[arg(value_name = "DATABASE")]
+    databases: Vec<DatabaseArg>,
+    /// The point: latest, a time (the newest state at or before it), or a TXID
+    #[arg(long, default_value = "latest", value_name = "latest|T|X")]
+    at: Asked,
+    /// One JSON document on stdout
+    #[arg(long)]
+    json: bool,
+    /// Base URL of an S3-compatible store
+    #[arg(long, value_name = "URL")]
+    endpoint: Option<String>,
+    /// Region, else the AWS defaults
+    #[arg(long)]
+    region: Option<String>,
+}
+
+#[derive(Debug, Args)]
+struct Watch {
+    /// One JSON document on stdout
+    #[arg(long)]
+    json: bool,
+}
+
+/// Parses the arguments and runs.
+///
+/// # Errors
+/// Those of the task; wrong usage ends the process with exit code 2 before.
+pub async fn run() -> anyhow::Result<Exit> {
+    let cli = Cli::parse();
+    init_logging(LogFormat::Text, "warn");
+    let config = Config::load(cli.config.as_deref())?;
+    match cli.command {
+        Command::Drill(arguments) => drill(config, arguments).await,
+        Command::Watch(arguments) => watch(config, &arguments).await,
+    }
+}
+
+async fn drill(config: Config, arguments: Drill) -> anyhow::Result<Exit> {
+    let given = S3Options {
+        endpoint: arguments.endpoint,
+        region: arguments.region,
+        force_path_style: None,
+    };
+    let progress: ShowProgress = Arc::new(|bytes| Bar::new(bytes));
+    let verifier = Verifier::new(config, given, progress).await?;
+    let task = DrillTask { databases: arguments.databases, asked: arguments.at, deadline: None };
+    let answer = verifier.drill(task).await?;
+    print(&if arguments.json { format!("{:#}\n", answer.json()?) } else { answer.text() })?;
+    Ok(answer.exit())
+}
+
+async fn watch(config: Config, arguments: &Watch) -> anyhow::Result<Exit> {
+    let verifier = Verifier::new(config, S3Options::default(), Arc::new(|_| Arc::new(()))).await?;
+    let answer = verifier.watch().await?;
+    let text =
+        if arguments.json { serde_json::to_string_pretty(&answer)? + "\n" } else { answer.text() };
+    print(&text)?;
+    Ok(answer.exit())
+}
+
+fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).context("write answer to stdout")
+}

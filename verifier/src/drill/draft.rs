@@ -1,0 +1,98 @@
+//! A record that is still being filled in, so that whatever ends the drill, what is known by then stays.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use replica::documents::Heartbeat;
+use replica::restore::{Restored, Selected};
+use replica::store::Chain;
+
+use crate::drill::Asked;
+use crate::record::{Point, Record, Verdict};
+use crate::words::millis;
+
+/// The draft.
+#[derive(Debug)]
+pub struct Draft {
+    /// What is known so far; its verdict is set at the end.
+    pub record: Record,
+}
+
+impl Draft {
+    /// Nothing is known but the question.
+    #[must_use]
+    pub fn new(database: &str, asked: &Asked, started_at: Timestamp) -> Self {
+        let versions = [
+            ("verifier".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
+            ("sqlite".to_owned(), rusqlite::version().to_owned()),
+        ];
+        Self {
+            record: Record {
+                database: database.to_owned(),
+                generation: None,
+                txid: None,
+                point: Point { asked: asked.to_string(), restored_at: None, txid: None },
+                verdict: Verdict::Inconclusive,
+                checks: Vec::new(),
+                tables: [].into(),
+                restore: None,
+                lag_seconds: None,
+                source_match: None,
+                started_at,
+                finished_at: started_at,
+                versions: versions.into(),
+            },
+        }
+    }
+
+    /// The shipper's version.
+    pub fn note_heartbeat(&mut self, heartbeat: Option<&Heartbeat>) {
+        if let Some(heartbeat) = heartbeat {
+            self.record.versions.insert("shipper".to_owned(), heartbeat.shipper_version.clone());
+        }
+    }
+
+    /// The point that will be restored.
+    pub fn note_selected(&mut self, selected: &Selected) {
+        self.record.generation = match selected.plan.chain {
+            Chain::Root => None,
+            Chain::Generation(generation) => Some(generation),
+        };
+        self.record.point.restored_at = Some(selected.timestamp);
+        self.record.point.txid = Some(selected.plan.txid);
+    }
+
+    /// How far the newest state was behind, and whether the source was found equal to it. What was
+    /// committed by the copy's own timestamp is in it; where the copy is what the heartbeat calls
+    /// durable, so is everything up to the heartbeat's `synced_at`.
+    pub fn note_lag(
+        &mut self,
+        selected: &Selected,
+        restored: &Restored,
+        heartbeat: Option<&Heartbeat>,
+    ) {
+        let heartbeat = heartbeat.filter(|heartbeat| {
+            Chain::Generation(heartbeat.generation) == selected.plan.chain
+                && heartbeat.txid.is_some_and(|durable| durable <= restored.txid)
+        });
+        let synced = heartbeat.and_then(|heartbeat| heartbeat.synced_at);
+        let covered = synced.map_or(selected.timestamp, |synced| synced.max(selected.timestamp));
+        let lag = self.record.started_at.duration_since(covered).max(SignedDuration::ZERO);
+        self.record.lag_seconds = Some(millis(lag.as_secs_f64()));
+        let scrub = heartbeat.and_then(|heartbeat| heartbeat.scrub.as_ref());
+        self.record.source_match =
+            restored.post_apply.and(scrub).map(|scrub| scrub.mismatches == 0);
+    }
+
+    /// The finished record.
+    #[must_use]
+    pub fn finish(mut self, took: Duration) -> Record {
+        let took = SignedDuration::try_from(took).unwrap_or(SignedDuration::ZERO);
+        let finished =
+            self.record.started_at.saturating_add(took).unwrap_or(self.record.started_at);
+        self.record.finished_at =
+            Timestamp::from_millisecond(finished.as_millisecond()).unwrap_or(finished);
+        self.record.verdict = Verdict::of(&self.record.checks);
+        self.record
+    }
+}

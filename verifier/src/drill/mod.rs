@@ -1,0 +1,177 @@
+//! The drill: restore into a private directory, check the copy, say what was found.
+//!
+//! Invariants: a drill always ends in a record, also after a panic, a deadline or with nothing to restore; the
+//! copy is gone when [`drill`] returns. A process that is killed leaves its directory to the next
+//! drill's sweep ([`Workspace::sweep`]). Nothing here writes to the store, the ledger or a mailbox.
+
+mod asked;
+mod draft;
+mod inspect;
+mod text;
+mod workspace;
+
+use std::panic::AssertUnwindSafe;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt;
+use jiff::Timestamp;
+use replica::documents::{Heartbeat, Receipt};
+use replica::restore::{Progress, RestoreError, Restored, Selected, Target, apply, select};
+use replica::store::{Chain, Store};
+
+use crate::checks::{self, DurablePoint};
+use crate::heartbeat;
+use crate::record::{Check, Record, RestoreFigures, Status};
+use crate::words::{in_words, millis};
+
+pub use asked::Asked;
+pub use draft::Draft;
+pub use text::text;
+pub use workspace::Workspace;
+
+/// How long after the deadline the checks may take to notice it.
+const NOTICE: Duration = Duration::from_secs(2);
+
+/// Shows the progress of a restore of so many bytes.
+pub type ShowProgress = Arc<dyn Fn(u64) -> Arc<dyn Progress> + Send + Sync>;
+
+/// What to drill.
+#[derive(Clone)]
+pub struct Request<'a> {
+    /// The database's name, for the record.
+    pub database: &'a str,
+    /// Where it is.
+    pub store: Arc<dyn Store>,
+    /// The point.
+    pub asked: &'a Asked,
+    /// The last PASS of its newest state, as a witness.
+    pub last_pass: Option<Receipt>,
+    /// Where the private directory is made.
+    pub temporary: &'a Path,
+    /// When the drill must have ended.
+    pub deadline: Option<Instant>,
+    /// The time now.
+    pub started_at: Timestamp,
+    /// Shows progress.
+    pub progress: ShowProgress,
+}
+
+/// Carries out one drill.
+pub async fn drill(request: &Request<'_>) -> Record {
+    let began = Instant::now();
+    let mut draft = Draft::new(request.database, request.asked, request.started_at);
+    let attempt = AssertUnwindSafe(attempt(request, &mut draft)).catch_unwind();
+    let outcome = match request.deadline {
+        Some(deadline) => tokio::time::timeout_at((deadline + NOTICE).into(), attempt).await,
+        None => Ok(attempt.await),
+    };
+    match outcome {
+        Ok(Ok(Ok(()))) => {}
+        Ok(Ok(Err(stopped))) => draft.record.checks.push(stopped),
+        Ok(Err(_panic)) => draft.record.checks.push(Check::new(
+            "drill",
+            Status::Error,
+            "the verifier itself failed (panicked)\nHINT: its log says where; please report it",
+        )),
+        Err(_elapsed) => draft.record.checks.push(out_of_time("drill")),
+    }
+    draft.finish(began.elapsed())
+}
+
+/// A check that was stopped by the deadline.
+#[must_use]
+pub fn out_of_time(name: &str) -> Check {
+    let hint =
+        "give the drill more time (in Lambda: the function's timeout), or drill one database a run";
+    Check::new(name, Status::Error, format!("deadline reached\nHINT: {hint}"))
+}
+
+/// Fills the draft as far as it gets; an error is the check that ended it.
+async fn attempt(request: &Request<'_>, draft: &mut Draft) -> Result<(), Check> {
+    let store = &*request.store;
+    // Read before the listing: what it calls durable must then be listed.
+    let heartbeat = heartbeat::read(store).await.map_err(in_words);
+    draft.note_heartbeat(heartbeat.as_ref().ok().and_then(Option::as_ref));
+    let restoring = async {
+        let selected =
+            select(store, None, request.asked.target()).await.map_err(checks::chain_failed)?;
+        draft.note_selected(&selected);
+        let workspace = Workspace::create(request.temporary).map_err(checks::chain_failed)?;
+        workspace.require(space_needed(&selected, &heartbeat)).map_err(checks::chain_failed)?;
+        let restored =
+            restore(request, &selected, &workspace).await.map_err(checks::chain_failed)?;
+        Ok::<_, Check>((selected, workspace, restored))
+    };
+    let (selected, workspace, restored) = match request.deadline {
+        Some(deadline) => tokio::time::timeout_at(deadline.into(), restoring)
+            .await
+            .map_err(|_elapsed| out_of_time("chain"))??,
+        None => restoring.await?,
+    };
+    draft.record.txid = Some(restored.txid);
+    draft.record.restore = Some(RestoreFigures {
+        seconds: millis(restored.elapsed.as_secs_f64()),
+        bytes: restored.bytes,
+        objects: restored.objects,
+    });
+    draft.record.checks.push(checks::chain(&selected, &restored));
+    if request.asked.target() == Target::Latest {
+        let check = durable_point(request, &selected, &restored, &heartbeat).await;
+        draft.record.checks.push(check);
+        let heartbeat = heartbeat.as_ref().ok().and_then(Option::as_ref);
+        draft.note_lag(&selected, &restored, heartbeat);
+    }
+    let (found, tables) = inspect::inspect(workspace.copy(), request.deadline).await;
+    draft.record.checks.extend(found);
+    draft.record.tables = tables;
+    Ok(())
+}
+
+async fn restore(
+    request: &Request<'_>,
+    selected: &Selected,
+    workspace: &Workspace,
+) -> Result<Restored, RestoreError> {
+    let output = workspace.create_copy()?;
+    let progress = (request.progress)(selected.plan.bytes());
+    apply(request.store.clone(), &selected.plan, output, progress).await
+}
+
+/// The copy's size where the heartbeat tells it, else at least what will be fetched.
+fn space_needed(selected: &Selected, heartbeat: &Result<Option<Heartbeat>, String>) -> u64 {
+    let told = heartbeat.as_ref().ok().and_then(Option::as_ref);
+    let told = told.map_or(0, |heartbeat| {
+        u64::from(heartbeat.page_size.get()) * u64::from(heartbeat.page_count)
+    });
+    told.max(selected.plan.bytes())
+}
+
+async fn durable_point(
+    request: &Request<'_>,
+    selected: &Selected,
+    restored: &Restored,
+    heartbeat: &Result<Option<Heartbeat>, String>,
+) -> Check {
+    let unreadable = |words: &str| Check::new("durable_point", Status::Error, words);
+    let mut witness = match heartbeat {
+        Ok(heartbeat) => heartbeat.clone(),
+        Err(error) => return unreadable(error),
+    };
+    let chain = selected.plan.chain;
+    if witness.as_ref().is_some_and(|witness| Chain::Generation(witness.generation) != chain) {
+        // A new generation may have begun between the reading of the heartbeat and the listing.
+        witness = match heartbeat::read(&*request.store).await {
+            Ok(Some(newer)) if Chain::Generation(newer.generation) == chain => None,
+            Ok(newer) => newer,
+            Err(error) => return unreadable(&in_words(error)),
+        };
+    }
+    checks::durable_point(&DurablePoint {
+        chain,
+        txid: restored.txid,
+        heartbeat: witness.as_ref(),
+        last_pass: request.last_pass.as_ref(),
+    })
+}

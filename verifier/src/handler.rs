@@ -1,0 +1,218 @@
+//! The Lambda: an event in, what `--json` prints out.
+//!
+//! A FAIL or INCONCLUSIVE drill is a successful invocation, for the record is the answer. The invocation itself
+//! fails for an event or a configuration that cannot work, and when a mail that was due could
+//! not be sent: then the function's own error alarm is the last one left to ring.
+//! Services are prepared at the first invocation, so that the start-up asks nothing of the network and a wrong
+//! configuration is told in an answer.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
+use replica::operator::{DatabaseArg, explain, nearest, usage};
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::sync::OnceCell;
+
+use crate::drill::Asked;
+use crate::tasks::{DrillTask, Tasks};
+
+/// The tasks an event may ask for.
+const TASKS: [&str; 2] = ["drill", "watch"];
+/// Bounds of the time kept back for cleaning up, the ledger and the mail.
+const MARGIN_AT_LEAST: Duration = Duration::from_secs(1);
+const MARGIN_AT_MOST: Duration = Duration::from_secs(20);
+
+/// `{"task": "drill" | "watch", "database": …, "at": …}`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Event {
+    task: String,
+    database: Option<String>,
+    at: Option<String>,
+}
+
+/// Answers one event.
+///
+/// # Errors
+/// An event or configuration that cannot work, or a mail that could not be sent.
+pub async fn handle(
+    tasks: &dyn Tasks,
+    event: Value,
+    deadline: Option<Instant>,
+) -> anyhow::Result<Value> {
+    let event: Event = serde_json::from_value(event).map_err(|error| {
+        usage(format!(
+            "event: {error}\nHINT: send {{\"task\": \"drill\"}} or {{\"task\": \"watch\"}}"
+        ))
+    })?;
+    match event.task.as_str() {
+        "drill" => {
+            let parsed =
+                |text: Option<String>| text.map(|text| text.parse::<DatabaseArg>()).transpose();
+            let database = parsed(event.database)
+                .map_err(|error| usage(format!("event: database: {error}")))?;
+            let asked = event.at.as_deref().unwrap_or("latest").parse::<Asked>();
+            let asked = asked.map_err(|error| usage(format!("event: at: {error}")))?;
+            let databases = database.into_iter().collect();
+            let answer = tasks.drill(DrillTask { databases, asked, deadline }).await?;
+            let json = answer.json()?;
+            anyhow::ensure!(
+                !answer.mail_failed,
+                "the drill's verdict is {} and its mail could not be sent: {json}\n\
+                 HINT: check [alert] and that the sender is verified in SES; the record is in the ledger",
+                answer.verdict()
+            );
+            Ok(json)
+        }
+        "watch" => {
+            let answer = tasks.watch().await?;
+            let json = serde_json::to_value(&answer)?;
+            anyhow::ensure!(
+                !answer.mail_failed(),
+                "an alarm could not be mailed: {json}\nHINT: check [alert] and that the sender is verified in SES"
+            );
+            Ok(json)
+        }
+        other => {
+            let meant = nearest(other, &TASKS).map_or_else(
+                || format!("known tasks are {}", TASKS.join(", ")),
+                |near| format!("did you mean {near}?"),
+            );
+            Err(usage(format!("event: unknown task {other:?}\nHINT: {meant}")).into())
+        }
+    }
+}
+
+/// Serves invocations until the environment ends.
+///
+/// # Errors
+/// The runtime API cannot be reached.
+pub async fn serve<T, F>(prepare: impl Fn() -> F) -> anyhow::Result<()>
+where
+    T: Tasks,
+    F: Future<Output = anyhow::Result<T>>,
+{
+    let tasks = OnceCell::new();
+    let (tasks, prepare) = (&tasks, &prepare);
+    let service = service_fn(move |invocation: LambdaEvent<Value>| async move {
+        let deadline = deadline(invocation.context.deadline, SystemTime::now());
+        let answer = async {
+            let tasks = tasks.get_or_try_init(prepare).await?;
+            handle(tasks, invocation.payload, Some(deadline)).await
+        };
+        answer.await.map_err(|error| {
+            let message = explain(&error);
+            tracing::error!(message, "invocation failed");
+            Diagnostic { error_type: "verifier".to_owned(), error_message: message }
+        })
+    });
+    lambda_runtime::run(service).await.map_err(|error| anyhow::anyhow!("lambda runtime: {error}"))
+}
+
+/// When work must end so that cleaning up, recording and mailing fit before the environment's own
+/// deadline (`deadline_ms` since the epoch): a fifth of what is left is kept back.
+fn deadline(deadline_ms: u64, now: SystemTime) -> Instant {
+    let end = UNIX_EPOCH + Duration::from_millis(deadline_ms);
+    let left = end.duration_since(now).unwrap_or(Duration::ZERO);
+    let margin = (left / 5).clamp(MARGIN_AT_LEAST, MARGIN_AT_MOST);
+    Instant::now() + left.saturating_sub(margin)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::sync::Mutex;
+
+    use async_trait::async_trait;
+    use serde_json::json;
+
+    use super::*;
+    use crate::drill::Draft;
+    use crate::record::{Check, Status};
+    use crate::tasks::DrillAnswer;
+    use crate::watch::WatchAnswer;
+
+    #[derive(Default)]
+    struct Fake {
+        asked: Mutex<Vec<String>>,
+        mail_failed: bool,
+    }
+
+    #[async_trait]
+    impl Tasks for Fake {
+        async fn drill(&self, task: DrillTask) -> anyhow::Result<DrillAnswer> {
+            self.asked.lock().unwrap().push(format!("{:?} at {}", task.databases, task.asked));
+            let mut draft = Draft::new("app", &task.asked, "2026-11-22T09:00:00Z".parse().unwrap());
+            draft.record.checks.push(Check::new("chain", Status::Fail, "gap"));
+            Ok(DrillAnswer {
+                one_named: task.databases.len() == 1,
+                records: vec![draft.finish(Duration::ZERO)],
+                mail_failed: self.mail_failed,
+            })
+        }
+
+        async fn watch(&self) -> anyhow::Result<WatchAnswer> {
+            Ok(WatchAnswer {
+                watched_at: "2026-11-22T09:00:00Z".parse().unwrap(),
+                databases: vec![],
+            })
+        }
+    }
+
+    #[tokio::test]
+    async fn a_failed_drill_is_an_answer() {
+        let fake = Fake::default();
+        let one = handle(&fake, json!({"task": "drill", "database": "app", "at": "1a"}), None)
+            .await
+            .unwrap();
+        assert_eq!(
+            (one["verdict"].as_str(), one["database"].as_str()),
+            (Some("FAIL"), Some("app"))
+        );
+        let all = handle(&fake, json!({"task": "drill"}), None).await.unwrap();
+        assert_eq!(all["verdict"], "FAIL");
+        assert_eq!(all["records"][0]["database"], "app");
+        let asked = fake.asked.lock().unwrap();
+        assert_eq!(*asked, ["[Name(\"app\")] at 000000000000001a", "[] at latest"]);
+    }
+
+    #[tokio::test]
+    async fn what_cannot_work_is_an_error_that_says_so() {
+        let fake = Fake::default();
+        for (event, expected) in [
+            (json!({"task": "dril"}), "unknown task \"dril\"\nHINT: did you mean drill?"),
+            (json!({"task": "xyz"}), "known tasks are drill, watch"),
+            (json!({}), "missing field `task`"),
+            (json!({"task": "drill", "databse": "app"}), "unknown field `databse`"),
+            (json!({"task": "drill", "at": "yesterday"}), "\"yesterday\" is no point"),
+            (json!({"task": "drill", "database": "a/b"}), "neither a configured name nor a URL"),
+        ] {
+            let error = handle(&fake, event.clone(), None).await.unwrap_err().to_string();
+            assert!(error.contains(expected), "{event}: {error}");
+        }
+        assert!(fake.asked.lock().unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_mail_that_was_not_sent_fails_the_invocation() {
+        let fake = Fake { mail_failed: true, ..Fake::default() };
+        let error = handle(&fake, json!({"task": "drill"}), None).await.unwrap_err().to_string();
+        assert!(error.contains("verdict is FAIL and its mail could not be sent"), "{error}");
+    }
+
+    #[test]
+    fn time_is_kept_back_before_the_environments_deadline() {
+        let now = UNIX_EPOCH + Duration::from_secs(1000);
+        for (left_ms, work_ms) in [(900_000, 880_000), (50_000, 40_000), (3_000, 2_000), (500, 0)] {
+            let before = Instant::now();
+            let work = deadline(1_000_000 + left_ms, now) - before;
+            let expected = Duration::from_millis(work_ms);
+            assert!(
+                work >= expected && work < expected + Duration::from_millis(900),
+                "{left_ms}: {work:?}"
+            );
+        }
+    }
+}

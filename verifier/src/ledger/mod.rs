@@ -1,0 +1,134 @@
+//! Where drills are recorded: one row a drill, and one small state row a database.
+//!
+//! The rows of drills expire; the state row does not. It holds the last PASS (so that watching costs one
+//! read, whatever the history) and the state of the alarms, which changes only by compare-and-swap:
+//! two watchers that run at once cannot both claim one mail.
+
+mod dynamodb;
+mod fit;
+mod sqlite;
+
+use std::fmt::Debug;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use jiff::{SignedDuration, Timestamp};
+use replica::documents::Receipt;
+
+use crate::record::Record;
+use crate::watch::WatchState;
+
+pub use dynamodb::DynamoDbLedger;
+pub use sqlite::SqliteLedger;
+
+/// How long the row of a drill is kept: long enough to compare with the same season last year.
+const KEPT: SignedDuration = SignedDuration::from_hours(400 * 24);
+
+/// Why the ledger could not be read or written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LedgerError {
+    /// It cannot be reached, refused, or failed.
+    #[error("ledger {ledger}: {action}")]
+    Unavailable {
+        /// Its URL.
+        ledger: String,
+        /// What was tried.
+        action: &'static str,
+        /// The last failure.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A row cannot be understood.
+    #[error("ledger {ledger}: row of {database}: not understood")]
+    Content {
+        /// Its URL.
+        ledger: String,
+        /// The database of the row.
+        database: String,
+        /// What is wrong with it.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// The URL cannot work.
+    #[error("{0}")]
+    Configuration(String),
+}
+
+/// One drill for the ledger.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry {
+    /// A UUIDv7.
+    pub id: String,
+    /// The record.
+    pub record: Record,
+    /// Becomes the database's last PASS, together with the row or not at all.
+    pub last_pass: Option<Receipt>,
+}
+
+impl Entry {
+    /// `started_at` in the fixed width that sorts by time.
+    fn sortable_start(&self) -> String {
+        format!("{:.3}", self.record.started_at)
+    }
+
+    /// When the row may go.
+    fn expires_at(&self) -> Timestamp {
+        self.record.started_at.saturating_add(KEPT).unwrap_or(Timestamp::MAX)
+    }
+}
+
+/// The state of a database's alarms and its version, for the compare-and-swap (0: no row yet).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Versioned {
+    /// The version that was read.
+    pub version: u64,
+    /// The state; `None` at first sight.
+    pub state: Option<WatchState>,
+}
+
+/// The ledger.
+#[async_trait]
+pub trait Ledger: Send + Sync + Debug {
+    /// Its URL, for messages.
+    fn url(&self) -> String;
+
+    /// Records a drill.
+    async fn append(&self, entry: &Entry) -> Result<(), LedgerError>;
+
+    /// The last PASS of a database's newest state.
+    async fn last_pass(&self, database: &str) -> Result<Option<Receipt>, LedgerError>;
+
+    /// The state of a database's alarms.
+    async fn watch_state(&self, database: &str) -> Result<Versioned, LedgerError>;
+
+    /// Replaces the state if its version is still `seen`; whether it was.
+    async fn replace_watch_state(
+        &self,
+        database: &str,
+        seen: u64,
+        next: &WatchState,
+    ) -> Result<bool, LedgerError>;
+}
+
+/// Opens the ledger that a URL names: `sqlite:///path` or `dynamodb://table`.
+///
+/// # Errors
+/// Another scheme, or a file that cannot be opened. DynamoDB is not requested yet.
+pub async fn open(url: &str) -> Result<Arc<dyn Ledger>, LedgerError> {
+    if let Some(table) = url.strip_prefix("dynamodb://")
+        && !table.is_empty()
+        && !table.contains('/')
+    {
+        return Ok(Arc::new(DynamoDbLedger::new(table).await));
+    }
+    if let Some(path) = url.strip_prefix("sqlite://")
+        && path.starts_with('/')
+    {
+        return Ok(Arc::new(SqliteLedger::open(&PathBuf::from(path))?));
+    }
+    Err(LedgerError::Configuration(format!(
+        "ledger.url: {url:?} names no ledger\nHINT: sqlite:///absolute/path/ledger.db or dynamodb://table"
+    )))
+}

@@ -1,0 +1,164 @@
+//! The ledger in an SQLite file: the default where there is no AWS.
+//!
+//! Every change is one transaction; a crash leaves the row or not. Expired rows go when a new one comes.
+
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use replica::documents::Receipt;
+use rusqlite::{Connection, OptionalExtension, params};
+
+use crate::ledger::{Entry, Ledger, LedgerError, Versioned};
+use crate::watch::WatchState;
+
+/// Waits for another verifier's transaction for this long.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+const SCHEMA: &str = "
+    CREATE TABLE IF NOT EXISTS drill(
+        database TEXT NOT NULL, started_at TEXT NOT NULL, id TEXT NOT NULL,
+        verdict TEXT NOT NULL, document TEXT NOT NULL, expires_at INTEGER NOT NULL,
+        PRIMARY KEY (database, started_at, id)) STRICT;
+    CREATE TABLE IF NOT EXISTS state(
+        database TEXT PRIMARY KEY, version INTEGER NOT NULL DEFAULT 0,
+        watch TEXT, last_pass TEXT) STRICT;";
+
+/// A ledger file.
+#[derive(Debug)]
+pub struct SqliteLedger {
+    url: String,
+    file: Mutex<Connection>,
+}
+
+impl SqliteLedger {
+    /// Opens (or creates, with its directory) the file at `path`.
+    ///
+    /// # Errors
+    /// The file cannot be created, or is no ledger.
+    pub fn open(path: &Path) -> Result<Self, LedgerError> {
+        let url = format!("sqlite://{}", path.display());
+        let unavailable = |action, source: Box<dyn std::error::Error + Send + Sync>| {
+            LedgerError::Unavailable { ledger: url.clone(), action, source }
+        };
+        if let Some(directory) = path.parent() {
+            std::fs::create_dir_all(directory)
+                .map_err(|error| unavailable("create directory", error.into()))?;
+        }
+        let file = Connection::open(path).map_err(|error| unavailable("open", error.into()))?;
+        let prepared = file.busy_timeout(BUSY_TIMEOUT).and_then(|()| file.execute_batch(SCHEMA));
+        prepared.map_err(|error| unavailable("prepare tables", error.into()))?;
+        Ok(Self { url, file: Mutex::new(file) })
+    }
+
+    fn with<T>(
+        &self,
+        action: &'static str,
+        work: impl FnOnce(&mut Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, LedgerError> {
+        // A panic inside a transaction rolled it back: the connection is as good as before.
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        work(&mut file).map_err(|error| LedgerError::Unavailable {
+            ledger: self.url.clone(),
+            action,
+            source: error.into(),
+        })
+    }
+
+    fn content(&self, database: &str, source: serde_json::Error) -> LedgerError {
+        LedgerError::Content { ledger: self.url.clone(), database: database.to_owned(), source }
+    }
+
+    fn json<T: serde::Serialize>(&self, database: &str, value: &T) -> Result<String, LedgerError> {
+        serde_json::to_string(value).map_err(|error| self.content(database, error))
+    }
+}
+
+#[async_trait]
+impl Ledger for SqliteLedger {
+    fn url(&self) -> String {
+        self.url.clone()
+    }
+
+    async fn append(&self, entry: &Entry) -> Result<(), LedgerError> {
+        let database = &entry.record.database;
+        let document = self.json(database, &entry.record)?;
+        let last_pass =
+            entry.last_pass.as_ref().map(|pass| self.json(database, pass)).transpose()?;
+        self.with("record drill", |file| {
+            let change = file.transaction()?;
+            change.execute(
+                "INSERT INTO drill(database, started_at, id, verdict, document, expires_at) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                params![
+                    database,
+                    entry.sortable_start(),
+                    entry.id,
+                    entry.record.verdict.to_string(),
+                    document,
+                    entry.expires_at().as_second(),
+                ],
+            )?;
+            if let Some(last_pass) = last_pass {
+                change.execute(
+                    "INSERT INTO state(database, last_pass) VALUES (?1, ?2) \
+                     ON CONFLICT (database) DO UPDATE SET last_pass = excluded.last_pass",
+                    params![database, last_pass],
+                )?;
+            }
+            let now = entry.record.started_at.as_second();
+            change.execute("DELETE FROM drill WHERE expires_at < ?1", [now])?;
+            change.commit()
+        })
+    }
+
+    async fn last_pass(&self, database: &str) -> Result<Option<Receipt>, LedgerError> {
+        let text: Option<Option<String>> = self.with("read last PASS", |file| {
+            file.query_row("SELECT last_pass FROM state WHERE database = ?1", [database], |row| {
+                row.get(0)
+            })
+            .optional()
+        })?;
+        let parse = |text: String| {
+            serde_json::from_str(&text).map_err(|error| self.content(database, error))
+        };
+        text.flatten().map(parse).transpose()
+    }
+
+    async fn watch_state(&self, database: &str) -> Result<Versioned, LedgerError> {
+        let row: Option<(u64, Option<String>)> = self.with("read alarms", |file| {
+            file.query_row(
+                "SELECT version, watch FROM state WHERE database = ?1",
+                [database],
+                |row| Ok((row.get::<_, i64>(0)?.unsigned_abs(), row.get(1)?)),
+            )
+            .optional()
+        })?;
+        let (version, text) = row.unwrap_or_default();
+        let parse = |text: String| {
+            serde_json::from_str(&text).map_err(|error| self.content(database, error))
+        };
+        Ok(Versioned { version, state: text.map(parse).transpose()? })
+    }
+
+    async fn replace_watch_state(
+        &self,
+        database: &str,
+        seen: u64,
+        next: &WatchState,
+    ) -> Result<bool, LedgerError> {
+        let watch = self.json(database, next)?;
+        let seen = i64::try_from(seen).unwrap_or(i64::MAX);
+        let changed = self.with("write alarms", |file| {
+            file.execute(
+                "INSERT INTO state(database, version, watch) SELECT ?1, 1, ?3 \
+                 WHERE ?2 = 0 OR EXISTS (SELECT 1 FROM state WHERE database = ?1) \
+                 ON CONFLICT (database) DO UPDATE \
+                 SET version = version + 1, watch = excluded.watch WHERE version = ?2",
+                params![database, seen, watch],
+            )
+        })?;
+        Ok(changed == 1)
+    }
+}

@@ -1,0 +1,200 @@
+//! Drills databases one after the other: witness, drill, ledger, receipt, mail.
+//!
+//! Order matters: the ledger first, since a PASS that nobody recorded is none; then the receipt, which only points at
+//! the ledger; the mail last, so that it tells everything. A crash between two steps leaves the earlier ones.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use replica::documents::Receipt;
+use replica::restore::Target;
+use replica::store::{Key, Store, StoreError, read_all};
+
+use crate::alert::drill_mail;
+use crate::databases::{Database, Databases, databases};
+use crate::drill::{Asked, Draft, Request, Workspace, drill, out_of_time};
+use crate::ledger::Entry;
+use crate::record::{Check, Record, Status, Verdict};
+use crate::tasks::{DrillAnswer, DrillTask, Verifier};
+use crate::words::in_words;
+
+/// Far above what a receipt needs, bytes.
+const RECEIPT_LIMIT_BYTES: usize = 64 * 1024;
+
+/// What is known of the last PASS before the drill.
+struct Witness {
+    last_pass: Option<Receipt>,
+    problem: Option<Check>,
+}
+
+impl Verifier {
+    pub(super) async fn drill_all(&self, task: DrillTask) -> anyhow::Result<DrillAnswer> {
+        let temporary = std::env::temp_dir();
+        Workspace::sweep(&temporary);
+        let mut answer = DrillAnswer {
+            one_named: task.databases.len() == 1,
+            records: Vec::new(),
+            mail_failed: false,
+        };
+        let found = match databases(&self.config, &task.databases, &self.given).await? {
+            Databases::Found(found) => found,
+            Databases::Unlisted { url, error } => {
+                let record = unlisted(&url, error, &task.asked);
+                let witness = Witness { last_pass: None, problem: None };
+                self.conclude(record, &url, None, witness, &task.asked, &mut answer).await;
+                return Ok(answer);
+            }
+        };
+        for database in &found {
+            let (record, witness) = self.drill_one(database, &task, &temporary).await;
+            let url = database.store.url();
+            self.conclude(record, &url, Some(&*database.store), witness, &task.asked, &mut answer)
+                .await;
+        }
+        Ok(answer)
+    }
+
+    async fn drill_one(
+        &self,
+        database: &Database,
+        task: &DrillTask,
+        temporary: &std::path::Path,
+    ) -> (Record, Witness) {
+        let started_at = now();
+        if task.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            let mut draft = Draft::new(&database.name, &task.asked, started_at);
+            draft.record.checks.push(out_of_time("chain"));
+            let witness = Witness { last_pass: None, problem: None };
+            return (draft.finish(std::time::Duration::ZERO), witness);
+        }
+        let witness = self.witness(database).await;
+        let request = Request {
+            database: &database.name,
+            store: database.store.clone(),
+            asked: &task.asked,
+            last_pass: witness.last_pass.clone(),
+            temporary,
+            deadline: task.deadline,
+            started_at,
+            progress: self.progress.clone(),
+        };
+        (drill(&request).await, witness)
+    }
+
+    /// The last PASS: the ledger's where it names a generation (whose id is unique); else the receipt
+    /// beside the data, since of two replicas that Litestream wrote the names tell nothing.
+    async fn witness(&self, database: &Database) -> Witness {
+        let (ledgers, problem) = match self.ledger.last_pass(&database.name).await {
+            Ok(pass) => (pass, None),
+            Err(error) => (None, Some(Check::new("ledger", Status::Error, in_words(error)))),
+        };
+        let last_pass = match ledgers.filter(|pass| pass.generation.is_some()) {
+            Some(pass) => Some(pass),
+            None => receipt(&*database.store).await,
+        };
+        Witness { last_pass, problem }
+    }
+
+    /// Records a drill, and says it to whom it concerns.
+    async fn conclude(
+        &self,
+        mut record: Record,
+        url: &str,
+        store: Option<&dyn Store>,
+        witness: Witness,
+        asked: &Asked,
+        answer: &mut DrillAnswer,
+    ) {
+        if let Some(problem) = witness.problem {
+            record.append(problem);
+        }
+        let id = uuid::Uuid::now_v7().to_string();
+        let receipt = new_receipt(&id, &record, asked);
+        let entry = Entry { id, record: record.clone(), last_pass: receipt.clone() };
+        match self.ledger.append(&entry).await {
+            Ok(()) => {
+                if let (Some(receipt), Some(store)) = (&receipt, store) {
+                    put_receipt(store, receipt).await;
+                }
+            }
+            Err(error) => {
+                let detail = format!(
+                    "{}\nHINT: this drill is recorded nowhere but in its output; make the ledger writable, drill again",
+                    in_words(error)
+                );
+                record.append(Check::new("ledger", Status::Error, detail));
+            }
+        }
+        tracing::info!(db = record.database, verdict = %record.verdict, "drill ended");
+        if record.verdict != Verdict::Pass {
+            let mail = drill_mail(&record, url, witness.last_pass.as_ref());
+            if let Err(error) = self.mailer.send(&mail).await {
+                tracing::error!(
+                    db = record.database,
+                    error = in_words(error),
+                    "the failed drill was mailed to nobody"
+                );
+                answer.mail_failed = true;
+            }
+        }
+        answer.records.push(record);
+    }
+}
+
+/// The record where it cannot be told which databases there are.
+fn unlisted(url: &str, error: Option<StoreError>, asked: &Asked) -> Record {
+    let mut draft = Draft::new(url, asked, now());
+    draft.record.checks.push(match error {
+        Some(error) => crate::checks::chain_failed(error.into()),
+        None => Check::new(
+            "chain",
+            Status::Fail,
+            format!("{url}: no database is there\nHINT: check [replica] url, and that a shipper ships to it"),
+        ),
+    });
+    draft.finish(std::time::Duration::ZERO)
+}
+
+/// The receipt of a drill that passed at the newest state: a past point proves nothing about today.
+fn new_receipt(id: &str, record: &Record, asked: &Asked) -> Option<Receipt> {
+    if record.verdict != Verdict::Pass || asked.target() != Target::Latest {
+        return None;
+    }
+    Some(Receipt {
+        version: 1,
+        drill_id: id.to_owned(),
+        generation: record.generation,
+        txid: record.txid?,
+        restored_at: record.point.restored_at?,
+        finished_at: record.finished_at,
+    })
+}
+
+/// The receipt is a courtesy to the shipper: the ledger has the proof already.
+async fn put_receipt(store: &dyn Store, receipt: &Receipt) {
+    let put = async {
+        let bytes = serde_json::to_vec_pretty(receipt)?;
+        store.put_document(&Key::Receipt, Bytes::from(bytes)).await?;
+        anyhow::Ok(())
+    };
+    if let Err(error) = put.await {
+        let target = store.locate(&Key::Receipt);
+        tracing::warn!(
+            target,
+            error = in_words(error),
+            "receipt not written: the shipper will not know of this PASS"
+        );
+    }
+}
+
+async fn receipt(store: &dyn Store) -> Option<Receipt> {
+    let bytes = read_all(store, &Key::Receipt, RECEIPT_LIMIT_BYTES).await.ok()?;
+    serde_json::from_slice(&bytes).ok()
+}
+
+/// The time now, in the milliseconds that records and ledger keys have.
+fn now() -> Timestamp {
+    let now = Timestamp::now();
+    Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now)
+}

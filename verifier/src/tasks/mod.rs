@@ -1,0 +1,83 @@
+//! The tasks of an operator's evening: drill every database, watch every database. Command line and Lambda
+//! run the same ones.
+
+mod answer;
+mod drill;
+mod watch;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use async_trait::async_trait;
+use replica::operator::DatabaseArg;
+use replica::store::S3Options;
+
+use crate::alert::{self, Mailer};
+use crate::config::Config;
+use crate::drill::{Asked, ShowProgress};
+use crate::ledger::{self, Ledger, LedgerError};
+use crate::watch::WatchAnswer;
+
+pub use answer::DrillAnswer;
+
+/// A drill task.
+#[derive(Debug, Clone)]
+pub struct DrillTask {
+    /// The databases; none: all.
+    pub databases: Vec<DatabaseArg>,
+    /// The point.
+    pub asked: Asked,
+    /// When it must have ended.
+    pub deadline: Option<Instant>,
+}
+
+/// What an event or a command can ask for.
+#[async_trait]
+pub trait Tasks: Send + Sync {
+    /// Drills databases one after the other.
+    async fn drill(&self, task: DrillTask) -> anyhow::Result<DrillAnswer>;
+
+    /// Looks at the freshness of every database.
+    async fn watch(&self) -> anyhow::Result<WatchAnswer>;
+}
+
+/// The tasks on real services.
+pub struct Verifier {
+    config: Config,
+    given: S3Options,
+    ledger: Arc<dyn Ledger>,
+    mailer: Arc<dyn Mailer>,
+    progress: ShowProgress,
+}
+
+impl Verifier {
+    /// Prepares every service; nothing is requested over the network yet.
+    ///
+    /// # Errors
+    /// A configuration that cannot work.
+    pub async fn new(
+        config: Config,
+        given: S3Options,
+        progress: ShowProgress,
+    ) -> anyhow::Result<Self> {
+        let ledger = ledger::open(&config.ledger_url()?).await.map_err(|error| match error {
+            LedgerError::Configuration(message) => {
+                anyhow::Error::from(replica::operator::usage(message))
+            }
+            other => other.into(),
+        })?;
+        let mailer = alert::mailer(config.alert.from.as_deref(), &config.alert.to).await;
+        Ok(Self { config, given, ledger, mailer, progress })
+    }
+}
+
+#[async_trait]
+impl Tasks for Verifier {
+    async fn drill(&self, task: DrillTask) -> anyhow::Result<DrillAnswer> {
+        self.drill_all(task).await
+    }
+
+    async fn watch(&self) -> anyhow::Result<WatchAnswer> {
+        self.watch_all().await
+    }
+}

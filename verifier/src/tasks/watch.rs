@@ -1,0 +1,181 @@
+//! Watches every database: evidence, judgement, claim, mail, mark.
+
+use jiff::Timestamp;
+use replica::restore::Inventory;
+use replica::store::Store;
+
+use crate::alert::watch_mail;
+use crate::databases::{Database, Databases, databases};
+use crate::heartbeat;
+use crate::ledger::Versioned;
+use crate::tasks::Verifier;
+use crate::watch::{
+    Evidence, Findings, MailOutcome, Notice, Standing, WatchAnswer, WatchReport, WatchState,
+    standing,
+};
+use crate::words::in_words;
+
+impl Verifier {
+    pub(super) async fn watch_all(&self) -> anyhow::Result<WatchAnswer> {
+        let now = Timestamp::now();
+        let found = match databases(&self.config, &[], &self.given).await? {
+            Databases::Found(found) => found,
+            Databases::Unlisted { url, error: Some(error) } => {
+                let error = anyhow::Error::from(error).context(format!("list databases of {url}"));
+                let report = WatchReport {
+                    database: url,
+                    state: None,
+                    detail: in_words(error),
+                    proof_overdue: None,
+                    last_pass: None,
+                    mail: MailOutcome::None,
+                };
+                return Ok(WatchAnswer { watched_at: now, databases: vec![report] });
+            }
+            Databases::Unlisted { .. } => Vec::new(),
+        };
+        let mut reports = Vec::new();
+        for database in &found {
+            reports.push(self.watch_one(database, now).await);
+        }
+        Ok(WatchAnswer { watched_at: now, databases: reports })
+    }
+
+    async fn watch_one(&self, database: &Database, now: Timestamp) -> WatchReport {
+        let mut report = WatchReport {
+            database: database.name.clone(),
+            state: None,
+            detail: String::new(),
+            proof_overdue: None,
+            last_pass: None,
+            mail: MailOutcome::None,
+        };
+        let seen = self.ledger.watch_state(&database.name).await.map_err(in_words);
+        let pass = self.ledger.last_pass(&database.name).await.map_err(in_words);
+        let evidence = evidence(&*database.store).await.map_err(in_words);
+        report.last_pass = pass.as_ref().ok().and_then(Option::as_ref).map(|pass| pass.finished_at);
+        let first_seen = seen
+            .as_ref()
+            .ok()
+            .and_then(|seen| seen.state.as_ref())
+            .map_or(now, |state| state.first_seen);
+        let judged = Evidence {
+            last_pass: report.last_pass,
+            ..evidence.as_ref().cloned().unwrap_or_default()
+        };
+        let stale = &self.config.stale;
+        let judgement =
+            standing(now, first_seen, &judged, stale.after.get(), stale.proof_after.get());
+        let life_known = evidence.is_ok();
+        report.state = life_known.then_some(judgement.life);
+        // Without the ledger, neither the last PASS nor the first sight is known.
+        let proof_known = seen.is_ok() && pass.is_ok();
+        report.proof_overdue = proof_known.then_some(judgement.proof_overdue);
+        let mut detail: Vec<String> =
+            [seen.as_ref().err(), pass.as_ref().err(), evidence.as_ref().err()]
+                .into_iter()
+                .flatten()
+                .cloned()
+                .collect();
+        detail.dedup();
+        if life_known {
+            detail.insert(0, judgement.life_detail.clone());
+        }
+        report.detail = detail.join("; ");
+        if let Ok(seen) = seen {
+            let findings = Findings {
+                life: report.state.map(|life| life.is_bad()),
+                proof: report.proof_overdue,
+            };
+            let shown = life_known.then_some(&judgement);
+            report.mail = self.tell(database, now, seen, findings, shown).await;
+        }
+        tracing::info!(db = report.database, state = ?report.state, proof_overdue = ?report.proof_overdue, "watched");
+        report
+    }
+
+    /// Claims, sends and marks what is due.
+    async fn tell(
+        &self,
+        database: &Database,
+        now: Timestamp,
+        seen: Versioned,
+        findings: Findings,
+        judgement: Option<&Standing>,
+    ) -> MailOutcome {
+        let first_sight = seen.state.is_none();
+        let state = seen.state.unwrap_or_else(|| WatchState::new(now));
+        let notices = state.due(now, findings, self.config.alert.remind_every.get());
+        if notices.is_empty() && !first_sight {
+            return MailOutcome::None;
+        }
+        let next = if notices.is_empty() {
+            state
+        } else {
+            state.claimed(now, &uuid::Uuid::now_v7().to_string())
+        };
+        let name = &database.name;
+        match self.ledger.replace_watch_state(name, seen.version, &next).await {
+            Ok(true) if notices.is_empty() => MailOutcome::None,
+            Ok(true) => {
+                self.send(database, now, seen.version + 1, &next, &notices, judgement).await
+            }
+            Ok(false) => MailOutcome::Elsewhere,
+            Err(error) => {
+                tracing::error!(
+                    db = name,
+                    error = in_words(error),
+                    "alarm not claimed, so not mailed"
+                );
+                if notices.is_empty() { MailOutcome::None } else { MailOutcome::Failed }
+            }
+        }
+    }
+
+    async fn send(
+        &self,
+        database: &Database,
+        now: Timestamp,
+        version: u64,
+        claimed: &WatchState,
+        notices: &[Notice],
+        judgement: Option<&Standing>,
+    ) -> MailOutcome {
+        let name = &database.name;
+        let mail = watch_mail(name, &database.store.url(), notices, judgement);
+        if let Err(error) = self.mailer.send(&mail).await {
+            // The claim's lease ends by itself; the next watch tries again.
+            tracing::error!(db = name, error = in_words(error), "alarm mailed to nobody");
+            return MailOutcome::Failed;
+        }
+        match self.ledger.replace_watch_state(name, version, &claimed.settled(now, notices)).await {
+            Ok(true) => {}
+            Ok(false) => tracing::warn!(
+                db = name,
+                "alarm mailed after its lease had ended: it may be mailed twice"
+            ),
+            Err(error) => {
+                tracing::error!(
+                    db = name,
+                    error = in_words(error),
+                    "alarm mailed but not marked: it will be mailed again"
+                );
+            }
+        }
+        MailOutcome::Sent
+    }
+}
+
+/// The heartbeat; where there is none, the newest object (which costs a listing).
+async fn evidence(store: &dyn Store) -> anyhow::Result<Evidence> {
+    let heartbeat = heartbeat::read(store).await?;
+    let mut newest_object = None;
+    if heartbeat.is_none() {
+        for chain in store.chains().await? {
+            let inventory = Inventory::read(store, chain).await?;
+            newest_object =
+                newest_object.max(inventory.files.iter().map(|file| file.modified).max());
+        }
+    }
+    Ok(Evidence { heartbeat, newest_object, last_pass: None })
+}

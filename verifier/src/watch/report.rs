@@ -1,0 +1,93 @@
+//! What a watch answers, as JSON and as exit code.
+
+use jiff::Timestamp;
+use replica::operator::Exit;
+use serde::Serialize;
+
+use crate::watch::Life;
+
+/// What became of the mail that was due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MailOutcome {
+    /// None was due.
+    None,
+    /// Sent (or logged, where nobody is configured).
+    Sent,
+    /// Another watcher is sending it.
+    Elsewhere,
+    /// It could not be sent: the next watch tries again.
+    Failed,
+}
+
+/// One database.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct WatchReport {
+    /// Its name.
+    pub database: String,
+    /// `fresh`, `idle`, `stuck`, `dead`; `null` where it could not be found out.
+    pub state: Option<Life>,
+    /// Why.
+    pub detail: String,
+    /// No PASS for longer than allowed; `null` where it could not be found out.
+    pub proof_overdue: Option<bool>,
+    /// When the last drill that passed ended.
+    pub last_pass: Option<Timestamp>,
+    /// The mail.
+    pub mail: MailOutcome,
+}
+
+/// Every database.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct WatchAnswer {
+    /// When the watch began.
+    pub watched_at: Timestamp,
+    /// The databases, by name.
+    pub databases: Vec<WatchReport>,
+}
+
+impl WatchAnswer {
+    /// 1 when one is stuck or dead or its proof is overdue; else 3 when something could not be found
+    /// out, a mail could not be sent, or nothing is there to watch; else 0.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        let any = |wrong: fn(&WatchReport) -> bool| self.databases.iter().any(wrong);
+        if any(|report| {
+            report.state.is_some_and(Life::is_bad) || report.proof_overdue == Some(true)
+        }) {
+            Exit::Fails
+        } else if self.databases.is_empty()
+            || any(|report| report.state.is_none() || report.proof_overdue.is_none())
+            || self.mail_failed()
+        {
+            Exit::Inconclusive
+        } else {
+            Exit::Holds
+        }
+    }
+
+    /// A mail that was due could not be sent.
+    #[must_use]
+    pub fn mail_failed(&self) -> bool {
+        self.databases.iter().any(|report| report.mail == MailOutcome::Failed)
+    }
+
+    /// For a terminal: a line a database.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        for report in &self.databases {
+            let state = report.state.map_or_else(|| "unknown".to_owned(), |life| life.to_string());
+            let proof = match (report.proof_overdue, report.last_pass) {
+                (None, _) => "proof unknown".to_owned(),
+                (Some(overdue), pass) => {
+                    let pass =
+                        pass.map_or("never proven".to_owned(), |pass| format!("last PASS {pass}"));
+                    if overdue { format!("PROOF OVERDUE, {pass}") } else { pass }
+                }
+            };
+            text.push_str(&format!("{}  {state}  {proof}  ({})\n", report.database, report.detail));
+        }
+        text
+    }
+}
