@@ -21,7 +21,7 @@ const REGION: &str = "us-east-1";
 pub struct S3Server {
     _process: Process,
     port: u16,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 impl S3Server {
@@ -58,13 +58,27 @@ impl S3Server {
                 TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok()
             })
             .context("wait for the S3 server")?;
-        Ok(Self { _process: process, port, _directory: directory })
+        Ok(Self { _process: process, port, directory })
     }
 
     /// Its base URL.
     #[must_use]
     pub fn endpoint(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Names one level below a prefix of the bucket, read from the server's own directory.
+    ///
+    /// # Errors
+    /// There is nothing below it.
+    pub fn names_below(&self, prefix: &str) -> Result<Vec<String>> {
+        let path = self.directory.path().join("data").join(Self::BUCKET).join(prefix);
+        std::fs::read_dir(&path)
+            .with_context(|| format!("list {prefix} in the bucket"))?
+            .map(|entry| {
+                Ok(entry.context("list bucket")?.file_name().to_string_lossy().into_owned())
+            })
+            .collect()
     }
 
     /// Gives a child the credentials and the region.
