@@ -42,11 +42,12 @@ def make_certificate(directory):
     return paths
 
 
-def free_port():
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+def free_ports():
+    """Two ports that nobody listens on."""
+    with socket.socket() as one, socket.socket() as other:
+        one.bind(("127.0.0.1", 0))
+        other.bind(("127.0.0.1", 0))
+        return one.getsockname()[1], other.getsockname()[1]
 
 
 class Cloud:
@@ -54,15 +55,15 @@ class Cloud:
 
     def __init__(self):
         self.certificate, key = make_certificate(WORK)
-        port = free_port()
-        self.url = f"https://127.0.0.1:{port}"
+        port, plain_port = free_ports()
+        self.url, self.plain_url = f"https://127.0.0.1:{port}", f"http://127.0.0.1:{plain_port}"
         self.trust = ssl.create_default_context(cafile=str(self.certificate))
         self.emulator = Process(
             "emulator", [sys.executable, "-u", Path(__file__).with_name("emulator.py")],
-            environment(**ADMIN, **self.client(), GATEWAY_PORT=str(port), BIND_HOST="127.0.0.1", AUTH="true",
+            environment(**ADMIN, **self.client(), GATEWAY_PORT=str(port), PLAIN_PORT=str(plain_port), BIND_HOST="127.0.0.1", AUTH="true",
                         USE_SSL="1", MINISTACK_SSL_CERT=str(self.certificate), MINISTACK_SSL_KEY=str(key),
-                        MINISTACK_REGION=REGION,
-                        SFTP_ENABLED="0", IOT_MTLS_ENABLED="0"))
+                        MINISTACK_REGION=REGION, STATE_DIR=str(WORK / "emulator"),
+                        S3_DATA_DIR=str(WORK / "emulator" / "s3"), SFTP_ENABLED="0", IOT_MTLS_ENABLED="0"))
 
     def client(self):
         """What a program needs in its environment to talk to this account instead of AWS."""
@@ -83,10 +84,10 @@ class Cloud:
                 return None
         return wait_for("the emulator's health", look, 60, alive=[self.emulator])
 
-    def service(self, name, key=ADMIN):
+    def service(self, name, key=ADMIN, url=None):
         """A client of one service, with the account's own key or another."""
         return boto3.client(
-            name, endpoint_url=self.url, verify=str(self.certificate), region_name=REGION,
+            name, endpoint_url=url or self.url, verify=str(self.certificate), region_name=REGION,
             aws_access_key_id=key["AWS_ACCESS_KEY_ID"], aws_secret_access_key=key["AWS_SECRET_ACCESS_KEY"],
             config=Config(retries={"max_attempts": 1}, read_timeout=300, proxies={},
                           s3={"addressing_style": "path"}, request_checksum_calculation="when_required"))

@@ -3,15 +3,18 @@
 - The policies rest on `s3:if-none-match`, `s3:ObjectCreationOperation` and `ses:FromAddress`. The
   emulator evaluates conditions, but never sets these keys, so that it would deny every upload
   and every mail.
+- It serves either with TLS or without. AWS does both, and the bucket policy has to tell them apart.
 - S3 says that an object does not exist only to those who may list the bucket; others get a 403.
   The emulator says 404 to everybody.
 
-Both are added here as AWS documents them. Nothing else is changed but how often the emulator
+All of it is added here as AWS documents it. Nothing else is changed but how often the emulator
 looks for a schedule that is due.
 """
 
+import os
 from urllib.parse import parse_qs, unquote
 
+from hypercorn.config import Config
 from ministack import app
 from ministack.core import iam_actions
 from ministack.services import s3, scheduler
@@ -95,6 +98,7 @@ def complete_the_evaluation():
 
 if __name__ == "__main__":
     complete_the_evaluation()
+    Config._insecure_bind = [f"127.0.0.1:{os.environ['PLAIN_PORT']}"]
     scheduler._SCHEDULE_TICK_INTERVAL = 1
     # With TLS it would listen on 443 as well, where it may.
     app._port_is_bindable = lambda *_: False

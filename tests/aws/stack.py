@@ -1,5 +1,6 @@
 """The deployment of template.yaml: checked, built and deployed with SAM, and what it tells."""
 
+import json
 import os
 from pathlib import Path
 
@@ -47,18 +48,22 @@ def validate():
                sam_environment(), 180).stdout.strip()
 
 
-def build():
-    """`sam build`; the size of the function's binary in bytes."""
+def build_environment():
+    """The environment of cargo, which may still fetch a dependency: it keeps its own home, and the machine's CAs."""
     home = Path(os.environ.get("HOME", "/root"))
-    # Cargo may still fetch a dependency: it keeps its own home, and the machine's proxies and CAs.
     machine = {name: value for name, value in os.environ.items()
                if not name.startswith("AWS_") and name not in ("HOME", "TMPDIR")}
     machine.setdefault("CARGO_HOME", str(home / ".cargo"))
     machine.setdefault("RUSTUP_HOME", str(home / ".rustup"))
+    return machine
+
+
+def build():
+    """`sam build`; the size of the function's binary in bytes."""
     # zig's compiled libc and cargo-lambda's linker script, kept for the next run.
     cache = {"XDG_CACHE_HOME": str(ROOT / "target" / "lambda-cache")}
     run("sam-build", [TOOLS / "sam", "build", "--template", ROOT / "template.yaml", "--build-dir", WORK / "build"],
-        machine | sam_environment() | cache | QUICK_BUILD, 1800)
+        build_environment() | sam_environment() | cache | QUICK_BUILD, 1800)
     return (WORK / "build" / "Verifier" / "bootstrap").stat().st_size
 
 
@@ -73,3 +78,9 @@ def deploy(cloud):
         sam_environment(**ADMIN, **cloud.client()), 300)
     stack = cloud.service("cloudformation").describe_stacks(StackName=NAME)["Stacks"][0]
     return {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
+
+
+def resources(cloud):
+    """The deployed template's resources, after the SAM transform."""
+    body = cloud.service("cloudformation").get_template(StackName=NAME, TemplateStage="Processed")["TemplateBody"]
+    return (json.loads(body) if isinstance(body, str) else body)["Resources"]

@@ -1,0 +1,102 @@
+"""What each key of the template may do, tried one request at a time.
+
+Only requests that leave nothing behind but objects of the database `rights`, which is removed.
+"""
+
+from botocore.exceptions import ClientError
+
+LTX = "rights/018f0000-0000-7000-8000-000000000000/0000/0000000000000001-0000000000000001.ltx"
+
+
+def answer(call, **arguments):
+    """`ok`, or the status and the code with which a request was refused."""
+    try:
+        call(**arguments)
+        return "ok"
+    except ClientError as error:
+        status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+        return "403" if status == 403 else f"{status} {error.response['Error']['Code']}"
+
+
+def multipart(s3, bucket, key, **condition):
+    """An upload in parts; how its completion went. Aborted when refused."""
+    upload = s3.create_multipart_upload(Bucket=bucket, Key=key)["UploadId"]
+    part = s3.upload_part(Bucket=bucket, Key=key, UploadId=upload, PartNumber=1, Body=b"part")
+    outcome = answer(
+        s3.complete_multipart_upload, Bucket=bucket, Key=key, UploadId=upload,
+        MultipartUpload={"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]}, **condition)
+    if outcome != "ok":
+        s3.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload)
+    return outcome
+
+
+def try_all(cloud, outputs, prefix, keys):
+    """Tries every right; yields (who does what, expected, seen)."""
+    bucket, table = outputs["BucketName"], outputs["TableName"]
+    ship, restore, verify = (cloud.service("s3", keys[name]) for name in ("ship", "restore", "verify"))
+    ltx, other = f"{prefix}/{LTX}", f"elsewhere/{LTX}"
+    heartbeat, receipt = f"{prefix}/rights/heartbeat.json", f"{prefix}/rights/receipt.json"
+
+    def put(s3, key, **condition):
+        return answer(s3.put_object, Bucket=bucket, Key=key, Body=b"{}", **condition)
+
+    def s3(call, **arguments):
+        return answer(call, Bucket=bucket, **arguments)
+
+    yield "ship puts an LTX object without the condition", "403", put(ship, ltx)
+    yield "ship puts it once", "ok", put(ship, ltx, IfNoneMatch="*")
+    yield "ship puts it again", "412 PreconditionFailed", put(ship, ltx, IfNoneMatch="*")
+    yield "ship overwrites it", "403", put(ship, ltx)
+    yield "ship overwrites it if it is the one it knows", "403", put(
+        ship, ltx, IfMatch=ship.head_object(Bucket=bucket, Key=ltx)["ETag"])
+    yield "ship overwrites it in parts", "403", multipart(ship, bucket, ltx)
+    yield "ship puts it again in parts", "412 PreconditionFailed", multipart(ship, bucket, ltx, IfNoneMatch="*")
+    yield "ship puts another in parts", "ok", multipart(ship, bucket, f"{ltx[:-4]}0.ltx", IfNoneMatch="*")
+    yield "ship copies over it", "403", s3(
+        ship.copy_object, Key=ltx, CopySource={"Bucket": bucket, "Key": ltx}, MetadataDirective="REPLACE")
+    yield "ship deletes it", "403", s3(ship.delete_object, Key=ltx)
+    yield "ship deletes it with others", "403", s3(ship.delete_objects, Delete={"Objects": [{"Key": ltx}]})
+    yield "ship lists", "403", s3(ship.list_objects_v2, Prefix=f"{prefix}/")
+    yield "ship reads it", "ok", s3(ship.get_object, Key=ltx)
+    yield "ship reads what is not there", "403", s3(ship.head_object, Key=f"{prefix}/rights/nothing")
+    yield "ship writes the heartbeat", "ok", put(ship, heartbeat)
+    yield "ship overwrites the heartbeat", "ok", put(ship, heartbeat)
+    yield "ship forges a receipt", "403", put(ship, receipt)
+    yield "ship loosens the drill", "403", put(ship, f"{prefix}/rights/drill.toml")
+    yield "ship writes elsewhere", "403", put(ship, other, IfNoneMatch="*")
+    yield "ship reads elsewhere", "403", s3(ship.get_object, Key=other)
+    yield "ship opens the bucket", "403", s3(ship.put_bucket_policy, Policy="{}")
+
+    yield "restore lists", "ok", s3(restore.list_objects_v2, Prefix=f"{prefix}/")
+    yield "restore reads", "ok", s3(restore.get_object, Key=ltx)
+    yield "restore learns what is not there", "404 NoSuchKey", s3(restore.get_object, Key=f"{prefix}/rights/nothing")
+    yield "restore writes", "403", put(restore, f"{prefix}/rights/x.ltx", IfNoneMatch="*")
+    yield "restore deletes", "403", s3(restore.delete_object, Key=ltx)
+
+    yield "verify writes the receipt", "ok", put(verify, receipt)
+    yield "verify writes an LTX object", "403", put(verify, f"{prefix}/rights/y.ltx", IfNoneMatch="*")
+    yield "verify forges a heartbeat", "403", put(verify, heartbeat)
+    yield "verify deletes", "403", s3(verify.delete_object, Key=ltx)
+    mail = {"Destination": {"ToAddresses": ["ops@acme.example"]},
+            "Message": {"Subject": {"Data": "rights"}, "Body": {"Text": {"Data": "rights"}}}}
+    yield "verify mails as somebody else", "403", answer(
+        cloud.service("ses", keys["verify"]).send_email, Source="ceo@acme.example", **mail)
+    ledger = cloud.service("dynamodb", keys["verify"])
+    record = {"pk": {"S": "DB#rights"}, "sk": {"S": "STATE"}}
+    yield "verify writes the ledger", "ok", answer(ledger.put_item, TableName=table, Item=record)
+    yield "verify deletes from the ledger", "403", answer(ledger.delete_item, TableName=table, Key=record)
+    yield "ship reads the ledger", "403", answer(
+        cloud.service("dynamodb", keys["ship"]).get_item, TableName=table, Key=record)
+
+    plain = cloud.service("s3", keys["restore"], cloud.plain_url)
+    yield "restore reads without TLS", "403", s3(plain.get_object, Key=ltx)
+
+    clean(cloud, bucket, table, prefix, record)
+
+
+def clean(cloud, bucket, table, prefix, record):
+    """Removes what the tries left, with the account's own key."""
+    admin = cloud.service("s3")
+    for item in admin.list_objects_v2(Bucket=bucket, Prefix=f"{prefix}/rights/").get("Contents", []):
+        admin.delete_object(Bucket=bucket, Key=item["Key"])
+    cloud.service("dynamodb").delete_item(TableName=table, Key=record)

@@ -1,0 +1,212 @@
+"""The steps, in the order of e2e.py. Each asserts what must hold, and says what it saw."""
+
+import time
+
+import drills
+import rights
+import server
+import stack
+from cloud import Cloud
+from place import WORK, run, wait_for
+
+
+class Story:
+    """What the steps know from each other."""
+
+    def __init__(self):
+        self.cloud = self.outputs = self.keys = self.server = self.drills = None
+
+    # --- deployment ------------------------------------------------------------------------
+
+    def build_the_shipper(self):
+        """The binary that an operator installs, as the workspace's tests have it."""
+        run("cargo", ["cargo", "build", "--quiet", "--package", "shipper"], stack.build_environment(), 1200)
+        return f"{server.SHIPPER.stat().st_size / 1e6:.1f} MB"
+
+    def validate_the_template(self):
+        said = stack.validate()
+        assert "is a valid SAM Template" in said, said
+        return said.rsplit("/", 1)[-1]
+
+    def build_the_function(self):
+        return f"bootstrap of {stack.build() / 1e6:.1f} MB"
+
+    def start_the_emulator(self):
+        self.cloud = Cloud()
+        health = self.cloud.ready()
+        assert health["auth"] == "enabled", "policies are not evaluated"
+        return f"{self.cloud.url}, version {health['version']}, policies evaluated"
+
+    def deploy_the_stack(self):
+        self.cloud.service("ses").verify_email_identity(EmailAddress=stack.FROM)
+        self.outputs = stack.deploy(self.cloud)
+        return ", ".join(f"{name} {value}" for name, value in sorted(self.outputs.items()))
+
+    def look_at_the_deployment(self):
+        """What an auditor would ask of the bucket, the table, the function and the alarms."""
+        s3, bucket = self.cloud.service("s3"), self.outputs["BucketName"]
+        access = s3.get_public_access_block(Bucket=bucket)["PublicAccessBlockConfiguration"]
+        assert len(access) == 4 and all(access.values()), access
+        ledger = self.cloud.service("dynamodb").describe_table(TableName=self.outputs["TableName"])["Table"]
+        assert ledger["BillingModeSummary"]["BillingMode"] == "PAY_PER_REQUEST", ledger
+        function = self.cloud.service("lambda").get_function_configuration(FunctionName=self.outputs["FunctionName"])
+        assert (function["Runtime"], function["Timeout"]) == ("provided.al2023", 900), function
+        log = self.cloud.service("logs").describe_log_groups(logGroupNamePrefix=self.outputs["LogGroupName"])
+        assert log["logGroups"][0]["retentionInDays"] == 7, log
+        alarms = self.cloud.service("cloudwatch").describe_alarms()["MetricAlarms"]
+        assert sorted(alarm["AlarmName"] for alarm in alarms) == [
+            f"{stack.NAME}-verifier-error", f"{stack.NAME}-verifier-silent"], alarms
+        # What the emulator does not carry out, as CloudFormation was given it.
+        resources = stack.resources(self.cloud)
+        bucket, table = resources["ReplicaBucket"]["Properties"], resources["LedgerTable"]["Properties"]
+        rule = bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"][0]
+        assert rule["ServerSideEncryptionByDefault"]["SSEAlgorithm"] == "AES256", rule
+        assert bucket["LifecycleConfiguration"]["Rules"][0]["AbortIncompleteMultipartUpload"], bucket
+        assert table["TimeToLiveSpecification"] == {"AttributeName": "expires_at", "Enabled": True}, table
+        assert table["PointInTimeRecoverySpecification"]["PointInTimeRecoveryEnabled"] is True, table
+        kept = [name for name, resource in resources.items() if resource.get("DeletionPolicy") == "Retain"]
+        assert sorted(kept) == ["LedgerTable", "ReplicaBucket"], kept
+        return "private, encrypted, uploads expire; on demand, TTL, point-in-time recovery; log kept 7 days; 2 alarms"
+
+    def try_every_right(self):
+        self.keys = {
+            "ship": self.cloud.user("ship", [self.outputs["ShipPolicyArn"]]),
+            "restore": self.cloud.user("restore", [self.outputs["RestorePolicyArn"]]),
+            "verify": self.cloud.user("verify", [self.outputs["VerifyPolicyArn"]]),
+        }
+        tried = list(rights.try_all(self.cloud, self.outputs, stack.PREFIX, self.keys))
+        wrong = [f"{what}: {seen}, not {expected}" for what, expected, seen in tried if seen != expected]
+        assert not wrong, "; ".join(wrong)
+        return f"{len(tried)} requests of the keys ship, restore and verify, each allowed or refused as it should be"
+
+    # --- the copy and its proof ------------------------------------------------------------
+
+    def ship_while_a_writer_commits(self):
+        self.server = server.Server(self.cloud, self.outputs, self.keys)
+        self.drills = drills.Drills(self.cloud, self.outputs)
+        self.server.start_writer()
+        self.server.start_shipper()
+        both = (self.server.writer, self.server.shipper)
+        snapshot = wait_for("a snapshot", self.drills.snapshot, 120, alive=both)
+        assert "-" in snapshot["ETag"], f"the snapshot was not uploaded in parts: {snapshot}"
+        files = wait_for("ten files after it", lambda: len(self.drills.changes()) >= 10, 120, alive=both)
+        assert files
+        heartbeat = self.drills.document("heartbeat.json")
+        assert heartbeat["txid"], heartbeat
+        return (f"snapshot of {snapshot['Size'] / 1e6:.1f} MB in parts, {len(self.drills.changes())} files, "
+                f"{self.server.orders()} orders so far, heartbeat at TXID {heartbeat['txid']}")
+
+    def drill_on_demand(self):
+        self.known = self.drills.recorded()
+        self.first = self.drills.run()
+        drills.expect(self.first, "PASS")
+        assert 0 < self.first["tables"]["orders"] <= self.server.orders(), self.first["tables"]
+        assert self.first["tables"]["customers"] == 100, self.first["tables"]
+        receipt = self.drills.document("receipt.json")
+        assert receipt["txid"] == self.first["txid"], (receipt, self.first)
+        return (f"PASS at TXID {self.first['txid']}, tables {self.first['tables']}, "
+                f"restored {self.first['restore']['bytes'] / 1e6:.1f} MB in {self.first['restore']['seconds']:.2f} s")
+
+    def read_the_record_back(self):
+        item = self.drills.record(self.first["started_at"])
+        kept = drills.document_of(item)
+        assert kept == self.first, f"ledger: {kept}\nanswer: {self.first}"
+        assert int(item["expires_at"]["N"]) > time.time(), item
+        return f"{item['pk']['S']} {item['sk']['S']} equals the answer, kept until {item['expires_at']['N']}"
+
+    def be_drilled_by_the_schedule(self):
+        """A record that nobody here asked for."""
+        asked = self.known | {self.drills.record(self.first["started_at"])["sk"]["S"]}
+        new = wait_for("a drill by the schedule", lambda: self.drills.recorded() - asked, 90,
+                       alive=(self.server.writer, self.server.shipper))
+        item = self.drills.by_key(sorted(new)[0])
+        drills.expect(drills.document_of(item), "PASS")
+        return f"{item['sk']['S']}: PASS"
+
+    def restore_with_the_restore_key(self):
+        output = WORK / "server" / "restored.db"
+        url = f"{self.outputs['ReplicaUrl']}/{server.DATABASE}"
+        before = self.drills.document("receipt.json")
+        self.server.restore(url, "restore", output)
+        restored = server.rows(output, "orders")
+        assert self.first["tables"]["orders"] <= restored <= self.server.orders(), restored
+        assert self.server.points(url, "restore"), "no restore points"
+        return f"{restored} orders, as new as the drill before it (TXID {before['txid']}) or newer"
+
+    def be_refused_with_the_ship_key(self):
+        output = WORK / "server" / "refused.db"
+        done = self.server.restore(f"{self.outputs['ReplicaUrl']}/{server.DATABASE}", "ship", output, expect=1)
+        assert "HINT:" in done.stderr and "restore policy" in done.stderr.split("HINT:", 1)[1], done.stderr
+        assert not list(output.parent.glob("refused*")), "something was left behind"
+        return done.stderr.strip().splitlines()[-1]
+
+    # --- damage ----------------------------------------------------------------------------
+
+    def break_an_object(self):
+        """One bit of one object, with the account's own key: no key of ours could."""
+        self.broken = self.drills.changes()[3]["Key"]
+        self.whole = self.drills.flip(self.broken)
+        self.failed = self.drills.run()
+        drills.expect(self.failed, "FAIL")
+        fault = next(check for check in self.failed["checks"] if check["status"] == "fail")
+        assert self.broken.rsplit("/", 1)[-1] in fault["detail"], fault
+        return f"FAIL, {fault['name']}: {fault['detail']}"
+
+    def read_the_failure_mail(self):
+        name = self.broken.rsplit("/", 1)[-1]
+        mail = wait_for("the failure mail", lambda: self.drills.mail("FAIL", name), 30)
+        assert mail["Source"] == stack.FROM and mail["To"] == stack.TO, mail
+        return f"from {mail['Source']} to {', '.join(mail['To'])}: {mail['Subject']}"
+
+    def mend_the_object(self):
+        self.drills.put_back(self.broken, self.whole)
+        answer = self.drills.run()
+        drills.expect(answer, "PASS")
+        return f"PASS at TXID {answer['txid']}"
+
+    # --- silence ---------------------------------------------------------------------------
+
+    def stop_the_shipper(self):
+        self.server.stop_shipper()
+        self.stopped_at = time.time()
+        return f"exit 0 after the final sync, heartbeat at TXID {self.drills.document('heartbeat.json')['txid']}"
+
+    def read_the_staleness_mail(self):
+        """Sent by the scheduled watch: nobody here asks for it."""
+        mail = wait_for("the staleness mail", lambda: self.drills.mail("app: dead", since=self.stopped_at), 150)
+        waited = mail["Timestamp"] - self.stopped_at
+        assert mail["Source"] == stack.FROM and mail["To"] == stack.TO, mail
+        return f"{waited:.0f} s later: {mail['Subject']}"
+
+    def compare_with_the_source(self):
+        """What was committed before the stop is what the bucket gives back."""
+        output = WORK / "server" / "last.db"
+        shipped = self.server.restore(f"{self.outputs['ReplicaUrl']}/{server.DATABASE}", "restore", output)
+        assert shipped.returncode == 0
+        restored, source = server.rows(output, "orders"), self.server.orders()
+        assert restored <= source, (restored, source)
+        assert server.dump(output) == server.dump(self.server.path, restored), "the restored copy differs from the source"
+        return f"{restored} orders and every other row equal the source (which has {source} orders by now)"
+
+    def come_back(self):
+        self.server.start_shipper()
+        self.returned_at = time.time()
+        both = (self.server.writer, self.server.shipper)
+        wait_for("a new heartbeat", lambda: self.drills.heartbeat_after(self.stopped_at), 60, alive=both)
+        return f"heartbeat at TXID {self.drills.document('heartbeat.json')['txid']}"
+
+    def read_the_recovery_mail(self):
+        mail = wait_for("the recovery mail", lambda: self.drills.mail("app: recovered", since=self.returned_at), 120)
+        return f"{mail['Timestamp'] - self.returned_at:.0f} s later: {mail['Subject']}"
+
+    def ring_the_error_alarm(self):
+        """An event that the function must refuse, seen by the alarm on its errors."""
+        error = self.drills.refuse({"task": "nonsense"})
+        wait_for("the alarm", lambda: self.drills.alarm(f"{stack.NAME}-verifier-error") == "ALARM", 60)
+        return f"{error}; {stack.NAME}-verifier-error is in ALARM"
+
+    def close(self):
+        """Ends everything that still runs."""
+        for part in (self.server, self.cloud):
+            if part:
+                part.close()
