@@ -88,8 +88,8 @@ async fn by_age(
     remarks: &mut Vec<String>,
 ) -> Result<Vec<Inventory>, RestoreError> {
     let named = heartbeat(store, remarks).await?.map(|beat| Chain::Generation(beat.generation));
-    let mut inventories: Vec<Inventory> = stream::iter(chains)
-        .map(|chain| Inventory::read(store, *chain))
+    let mut inventories: Vec<Inventory> = stream::iter(chains.to_vec())
+        .map(|chain| Inventory::read(store, chain))
         .buffered(CONCURRENT_CHAINS)
         .try_collect()
         .await?;
