@@ -140,7 +140,7 @@ mod tests {
         mail_failed: bool,
     }
 
-    #[async_trait]
+    #[async_trait(?Send)]
     impl Tasks for Fake {
         async fn drill(&self, task: DrillTask) -> anyhow::Result<DrillAnswer> {
             self.asked.lock().unwrap().push(format!("{:?} at {}", task.databases, task.asked));

@@ -31,8 +31,8 @@ pub struct DrillTask {
     pub deadline: Option<Instant>,
 }
 
-/// What an event or a command can ask for.
-#[async_trait]
+/// What an event or a command can ask for. One thread runs it (both programs of this workspace have one).
+#[async_trait(?Send)]
 pub trait Tasks: Send + Sync {
     /// Drills databases one after the other.
     async fn drill(&self, task: DrillTask) -> anyhow::Result<DrillAnswer>;
@@ -71,7 +71,7 @@ impl Verifier {
     }
 }
 
-#[async_trait]
+#[async_trait(?Send)]
 impl Tasks for Verifier {
     async fn drill(&self, task: DrillTask) -> anyhow::Result<DrillAnswer> {
         self.drill_all(task).await
