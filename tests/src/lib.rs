@@ -1,6 +1,9 @@
 //! The harness of the end-to-end suites: servers to talk to, databases to ship, comparisons.
 
+pub mod fault_proxy;
 pub mod litestream;
 pub mod process;
+pub mod s3_server;
+pub mod stores;
 pub mod systemd;
 pub mod writer;

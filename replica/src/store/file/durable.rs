@@ -70,7 +70,7 @@ fn copy(body: &Body, target: &mut NamedTempFile, path: &Path) -> Result<(), Stor
     match body {
         Body::Bytes(bytes) => target.write_all(bytes).map_err(fail),
         Body::File { path: from, len } => {
-            let source = File::open(from).map_err(|source| failure(from, "open file", source))?;
+            let source = File::open(from).map_err(|source| writing(from, "open file", source))?;
             let copied = io::copy(&mut source.take(*len), target.as_file_mut()).map_err(fail)?;
             if copied == *len {
                 return Ok(());
@@ -104,7 +104,7 @@ fn sync_dir(dir: &Path) -> Result<(), StoreError> {
         .map_err(|source| failure(dir, "sync directory", source))
 }
 
-/// As [`failure`], but a missing directory is not a missing object: it vanished under us.
+/// As [`failure`], where what is missing is not the object: a directory or an upload's source.
 fn writing(path: &Path, action: &'static str, source: io::Error) -> StoreError {
     if source.kind() == io::ErrorKind::NotFound {
         return StoreError::Io { path: path.display().to_string(), action, source };
