@@ -1,0 +1,197 @@
+//! Random transactions are shipped, and at *every* TXID what was shipped is the source, page for page.
+//!
+//! The engine runs on a real database beside a real application connection in this process. After each
+//! capture the source's pages are read through SQLite and compared with what a replica would hold: the
+//! shipped files, decoded and applied one after the other. The seed of a failing run is in its message;
+//! `SEAWORTHY_SEED=n` runs only that one.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::BufReader;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use replica::format::{Decoder, Level, Txid};
+use rusqlite::Connection;
+use seaworthy_tests::writer;
+use shipper::clock::SystemClock;
+use shipper::ship::engine::Engine;
+use shipper::ship::spool::{Spool, Spooled};
+use shipper::wal::attach;
+
+const PAGE_SIZES: [u32; 8] = [512, 1024, 2048, 4096, 8192, 16384, 32768, 65536];
+const ROUNDS: usize = 60;
+
+type Pages = BTreeMap<u32, Vec<u8>>;
+
+#[test]
+fn every_txid_is_the_source_at_all_page_sizes() {
+    let seeds = match std::env::var("SEAWORTHY_SEED") {
+        Ok(seed) => vec![seed.parse().expect("SEAWORTHY_SEED is a number")],
+        Err(_) => (0..24).collect::<Vec<u64>>(),
+    };
+    for seed in seeds {
+        let page_size = PAGE_SIZES[usize::try_from(seed).unwrap() % PAGE_SIZES.len()];
+        println!("seed {seed}, page size {page_size}");
+        Run::new(seed, page_size).run();
+    }
+}
+
+/// One seeded run.
+struct Run {
+    seed: u64,
+    random: StdRng,
+    _directory: tempfile::TempDir,
+    application: Connection,
+    witness: Connection,
+    engine: Engine,
+    spool: Arc<Spool>,
+    copy: Pages,
+    txid: Option<Txid>,
+}
+
+impl Run {
+    fn new(seed: u64, page_size: u32) -> Self {
+        let mut random = StdRng::seed_from_u64(seed);
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("app.db");
+        prepare(&path, page_size, random.random_range(0..3));
+        let application = open(&path);
+        application.pragma_update(None, "cache_size", 20).unwrap();
+        let witness = open(&path);
+        let spool = Arc::new(Spool::create(directory.path().join("spool")).unwrap());
+        let attachable = attach::check(&path).unwrap();
+        let engine = Engine::attach(
+            &path,
+            attachable,
+            Duration::ZERO,
+            spool.clone(),
+            Arc::new(SystemClock),
+        )
+        .unwrap();
+        Self {
+            seed,
+            random,
+            _directory: directory,
+            application,
+            witness,
+            engine,
+            spool,
+            copy: Pages::new(),
+            txid: None,
+        }
+    }
+
+    fn run(&mut self) {
+        // Some changes while the snapshot is being taken.
+        for _ in 0..self.random.random_range(0..4) {
+            self.change();
+        }
+        while self.engine.step(true).unwrap().snapshotting {
+            self.change();
+        }
+        self.compare();
+        for _ in 0..ROUNDS {
+            for _ in 0..self.random.random_range(1..4) {
+                self.change();
+            }
+            self.engine.step(true).unwrap();
+            self.compare();
+        }
+        assert!(self.txid.unwrap() > Txid::FIRST.next(), "seed {}: nothing was shipped", self.seed);
+    }
+
+    fn change(&mut self) {
+        match self.random.random_range(0..20) {
+            0 => execute(&self.application, "VACUUM"),
+            1 => execute(&self.application, "PRAGMA incremental_vacuum(5)"),
+            2 => execute(&self.application, "PRAGMA wal_checkpoint(PASSIVE)"),
+            3 => execute(&self.application, "PRAGMA wal_checkpoint(TRUNCATE)"),
+            4 => execute(&self.application, "BEGIN; DELETE FROM item; ROLLBACK"),
+            5 => execute(&self.application, "DELETE FROM item WHERE id % 3 <> 0"),
+            6 => execute(
+                &self.application,
+                "BEGIN; CREATE TABLE big AS WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 \
+                 FROM n WHERE i < 200) SELECT randomblob(1000) AS b FROM n; DROP TABLE big; COMMIT",
+            ),
+            _ => writer::transaction(&mut self.application, &mut self.random).unwrap(),
+        }
+    }
+
+    /// Applies what was shipped since the last call, and compares.
+    fn compare(&mut self) {
+        while let Some(file) = self.spool.next().unwrap() {
+            self.apply(&file);
+            self.spool.uploaded(&file);
+        }
+        let source = pages(&self.witness);
+        assert_eq!(
+            self.copy.len(),
+            source.len(),
+            "seed {}: pages at TXID {:?}",
+            self.seed,
+            self.txid
+        );
+        for (number, page) in &source {
+            assert!(
+                self.copy.get(number) == Some(page),
+                "seed {}: page {number} differs at TXID {:?}",
+                self.seed,
+                self.txid
+            );
+        }
+    }
+
+    fn apply(&mut self, file: &Spooled) {
+        let follows = match self.txid {
+            None => file.level == Level::SNAPSHOT && file.txids.is_snapshot(),
+            Some(txid) => file.level == Level::SYNC && file.txids.min() == txid.next(),
+        };
+        assert!(follows, "seed {}: {file:?} after {:?}", self.seed, self.txid);
+        let mut decoder =
+            Decoder::new(BufReader::new(File::open(&file.path).unwrap())).unwrap();
+        let header = *decoder.header();
+        assert_eq!(header.txids, file.txids);
+        let mut page = vec![0; header.page_size.len()];
+        while let Some(number) = decoder.next_page(&mut page).unwrap() {
+            self.copy.insert(number.get(), page.clone());
+        }
+        decoder.finish().unwrap();
+        self.copy.retain(|number, _| *number <= header.commit);
+        self.txid = Some(file.txids.max());
+    }
+}
+
+fn prepare(path: &Path, page_size: u32, auto_vacuum: u32) {
+    let db = Connection::open(path).unwrap();
+    db.pragma_update(None, "page_size", page_size).unwrap();
+    db.pragma_update(None, "auto_vacuum", auto_vacuum).unwrap();
+    drop(db);
+    writer::create(path, page_size, 50).unwrap();
+}
+
+fn open(path: &Path) -> Connection {
+    let db = Connection::open(path).unwrap();
+    db.busy_timeout(Duration::ZERO).unwrap();
+    db
+}
+
+/// Runs statements that may be refused while others read or write: the application goes on.
+fn execute(db: &Connection, sql: &str) {
+    match db.execute_batch(sql) {
+        Ok(()) => {}
+        Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy) => {}
+        Err(error) => panic!("{sql}: {error}"),
+    }
+}
+
+fn pages(db: &Connection) -> Pages {
+    let mut statement = db.prepare("SELECT pgno, data FROM sqlite_dbpage").unwrap();
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    rows.map(Result::unwrap).collect()
+}
