@@ -16,7 +16,7 @@ use tracing::{error, info, warn};
 use crate::clock::Clock;
 use crate::config::{DatabaseConfig, HeartbeatConfig};
 use crate::ship::capture::Discontinuity;
-use crate::ship::engine::{Engine, Step};
+use crate::ship::engine::{Engine, Pace, Step};
 use crate::ship::heartbeat::Pulse;
 use crate::ship::notify::{Notice, Watch};
 use crate::ship::spool::Spool;
@@ -98,7 +98,7 @@ impl Database {
             let engine = Engine::attach(
                 &config.path,
                 attachable,
-                config.sync_interval,
+                Pace::new(config.sync_interval),
                 spool.clone(),
                 clock,
             )

@@ -36,6 +36,23 @@ pub const POLL: Duration = Duration::from_secs(5);
 /// How long a reader of the application may keep the WAL from shrinking before it is worth a warning.
 const BLOCKED_WARNING: Duration = Duration::from_secs(60);
 
+/// How fast an engine goes.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// Shortest time between two captures for the bucket.
+    pub sync_interval: Duration,
+    /// How long one slice of a snapshot may keep a read transaction open.
+    pub snapshot_slice: Duration,
+}
+
+impl Pace {
+    /// The pace of a database that is synced this often.
+    #[must_use]
+    pub fn new(sync_interval: Duration) -> Self {
+        Self { sync_interval, snapshot_slice: Duration::from_millis(100) }
+    }
+}
+
 /// What a step found and did.
 #[derive(Debug, Clone, Copy)]
 pub struct Step {
@@ -60,7 +77,7 @@ pub struct Step {
 pub struct Engine {
     database: PathBuf,
     attachable: Attachable,
-    sync_interval: Duration,
+    pace: Pace,
     spool: Arc<Spool>,
     clock: Arc<dyn Clock>,
     hold: Hold,
@@ -85,7 +102,7 @@ impl Engine {
     pub fn attach(
         database: &Path,
         attachable: Attachable,
-        sync_interval: Duration,
+        pace: Pace,
         spool: Arc<Spool>,
         clock: Arc<dyn Clock>,
     ) -> anyhow::Result<Self> {
@@ -104,7 +121,7 @@ impl Engine {
         Ok(Self {
             database: database.to_owned(),
             attachable,
-            sync_interval,
+            pace,
             spool,
             clock,
             hold,
@@ -136,7 +153,7 @@ impl Engine {
         let as_of = self.clock.now();
         let mark = self.look(now, as_of, to_the_end)?;
         if let Some(snapshot) = &mut self.snapshot {
-            if snapshot.slice()? {
+            if snapshot.slice(self.pace.snapshot_slice)? {
                 self.finish_snapshot()?;
             }
         }
@@ -151,8 +168,9 @@ impl Engine {
         if mark.position != self.last_look.0.position {
             self.last_look = (mark, now);
         }
-        let sync_due =
-            self.last_capture.is_none_or(|last| now.duration_since(last) >= self.sync_interval);
+        let sync_due = self
+            .last_capture
+            .is_none_or(|last| now.duration_since(last) >= self.pace.sync_interval);
         let captured = if mark.position != self.capture.position() && (sync_due || to_the_end) {
             self.last_capture = Some(now);
             self.capture.capture(reader, self.hold.mark(), mark, as_of)
@@ -317,7 +335,7 @@ impl Engine {
     }
 
     fn report(&self, now: Instant, as_of: Timestamp) -> Step {
-        let (mark, changed) = self.last_look;
+        let (mark, _) = self.last_look;
         let all_captured = self.capture.position() == mark.position;
         let next = if self.snapshot.is_some() {
             Duration::ZERO
@@ -327,10 +345,9 @@ impl Engine {
             POLL
         } else {
             self.last_capture.map_or(Duration::ZERO, |last| {
-                self.sync_interval.saturating_sub(now.duration_since(last))
+                self.pace.sync_interval.saturating_sub(now.duration_since(last))
             })
         };
-        let _ = changed;
         Step {
             next,
             complete_until: all_captured.then_some(as_of),

@@ -18,8 +18,6 @@ use crate::ship::pages::{page_count, read_page};
 use crate::ship::spool::{MERGE_WIDTH, Spool, SpoolEncoder, Spooled};
 use crate::wal::sqlite;
 
-/// How long one slice may keep a read transaction open.
-const SLICE: Duration = Duration::from_millis(100);
 /// Pages between looks at the clock.
 const PAGES_PER_LOOK: u32 = 64;
 
@@ -92,12 +90,12 @@ impl Snapshot {
         Ok(())
     }
 
-    /// Reads some more pages; `true` when all were read.
+    /// Reads some more pages, for about `bound`; `true` when all were read.
     ///
     /// # Errors
     /// Those of SQLite and of the file system.
-    pub fn slice(&mut self) -> anyhow::Result<bool> {
-        let deadline = Instant::now() + SLICE;
+    pub fn slice(&mut self, bound: Duration) -> anyhow::Result<bool> {
+        let deadline = Instant::now() + bound;
         sqlite::begin_read(&self.reader, self.page_size)?;
         let read = self.read_until(deadline);
         let ended = sqlite::end_read(&self.reader);
@@ -127,10 +125,12 @@ impl Snapshot {
     fn read_until(&mut self, deadline: Instant) -> anyhow::Result<bool> {
         let present = page_count(&self.reader)?;
         let lock_page = self.page_size.lock_page().get();
+        let mut read = 0;
         while self.next_page <= self.header.commit {
-            if self.next_page % PAGES_PER_LOOK == 0 && Instant::now() >= deadline {
+            if read >= PAGES_PER_LOOK && Instant::now() >= deadline {
                 return Ok(false);
             }
+            read = if read >= PAGES_PER_LOOK { 1 } else { read + 1 };
             let number = PageNumber::new(self.next_page)?;
             self.next_page += 1;
             if number.get() == lock_page {
