@@ -71,25 +71,35 @@ class Process:
             self.kill()
 
     def kill(self):
-        """SIGKILL to the whole group; the group's leader is reaped."""
-        try:
-            os.killpg(self.child.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-        self.child.wait()
+        """SIGKILL to the whole group."""
+        end_group(self.child)
 
 
 def run(name, command, env, seconds, expect=0, cwd=ROOT):
     """Runs a command to its end; what it printed on stdout, and all of it in the log."""
-    log = WORK / "log" / f"{name}.log"
-    done = subprocess.run([str(part) for part in command], env=env, cwd=cwd, timeout=seconds,
-                          stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
-    with open(log, "a") as output:
-        output.write(f"$ {' '.join(str(part) for part in command)}\n{done.stdout}\n{done.stderr}\n")
-    if done.returncode != expect:
-        lines = (done.stdout + done.stderr).splitlines()[-25:]
-        raise AssertionError(f"{name} ended with {done.returncode}, not {expect}:\n" + "\n".join(lines))
-    return done
+    command = [str(part) for part in command]
+    child = subprocess.Popen(command, env=env, cwd=cwd, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                             stderr=subprocess.PIPE, text=True, errors="replace", start_new_session=True)
+    try:
+        stdout, stderr = child.communicate(timeout=seconds)
+    finally:
+        # On time, nothing is left of the group; late or interrupted, its compilers are.
+        end_group(child)
+    with open(WORK / "log" / f"{name}.log", "a") as output:
+        output.write(f"$ {' '.join(command)}\n{stdout}\n{stderr}\n")
+    if child.returncode != expect:
+        lines = (stdout + stderr).splitlines()[-25:]
+        raise AssertionError(f"{name} ended with {child.returncode}, not {expect}:\n" + "\n".join(lines))
+    return subprocess.CompletedProcess(command, child.returncode, stdout, stderr)
+
+
+def end_group(child):
+    """SIGKILL to what is left of a child's process group; the child is reaped."""
+    try:
+        os.killpg(child.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    child.wait()
 
 
 def wait_for(what, look, seconds, every=0.5, alive=()):
