@@ -55,6 +55,9 @@ impl Client {
         options: &S3Options,
         access: Access,
     ) -> Result<Self, StoreError> {
+        if let Some(endpoint) = &options.endpoint {
+            check_endpoint(endpoint)?;
+        }
         let sdk = load(options, access.credentials).await;
         let has_endpoint = endpoint_is_known(options) || sdk.endpoint_url().is_some();
         let mut config = aws_sdk_s3::config::Builder::from(&sdk)
@@ -145,6 +148,17 @@ async fn load(options: &S3Options, credentials: Credentials) -> SdkConfig {
         loader = loader.credentials_provider(key);
     }
     loader.load().await
+}
+
+fn check_endpoint(endpoint: &str) -> Result<(), StoreError> {
+    let host = endpoint.strip_prefix("https://").or_else(|| endpoint.strip_prefix("http://"));
+    if host.is_some_and(|host| !host.is_empty()) {
+        return Ok(());
+    }
+    let message = format!(
+        "endpoint {endpoint:?} is not a URL\nHINT: write https://host or https://host:port"
+    );
+    Err(StoreError::Configuration { message })
 }
 
 /// An endpoint of ours or of the environment (a profile may still name one).

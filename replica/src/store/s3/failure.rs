@@ -215,6 +215,8 @@ fn classify(status: u16, code: &str, bucket_region: Option<&str>) -> Kind {
             "this store does not know a request that the replica needs; see the list of tried stores",
         ),
         (408 | 425 | 429, _) => Kind::Transient,
+        // An answer to HEAD has no body, so no code: this may be a slow request as well as a bad one.
+        (400, "") => Kind::Transient,
         (300..=499, _) => Kind::Refused,
         // 5xx, and errors inside a 200.
         _ => Kind::Transient,
