@@ -4,10 +4,12 @@
 mod format_support;
 
 use std::fs;
+use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
-use replica::format::{Checksum, Decoder, TxidRange};
+use replica::format::{Checksum, Decoder, TxidRange, merge};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures")
@@ -103,4 +105,39 @@ fn files_with_lz4_frames() {
     assert!(!header.checksummed);
     assert_eq!(update, [pages[1].clone(), pages[3].clone()]);
     assert_eq!(trailer.post_apply, None);
+}
+
+/// The files that Litestream chose for a point, merged, must be the file that it restored.
+fn check_merges(folder: &str, level_folder: fn(&str) -> PathBuf) {
+    let expected = fs::read(fixtures().join(folder).join("expected.json")).unwrap();
+    let expected: Value = serde_json::from_slice(&expected).unwrap();
+    let points = expected["restore_points"].as_array().unwrap();
+    for point in std::iter::once(&expected["latest"]).chain(points) {
+        let inputs = point["plan"].as_array().unwrap().iter().map(|file| {
+            let (level, name) = file.as_str().unwrap().split_once('/').unwrap();
+            let path = fixtures().join(folder).join(level_folder(level)).join(name);
+            Decoder::new(fs::File::open(path).unwrap()).unwrap()
+        });
+        let merged = merge(inputs.collect(), Vec::new(), Cursor::new(Vec::new())).unwrap();
+        let (_, pages, _) = format_support::decode(&merged.out[..]).unwrap();
+        let mut sha256 = Sha256::new();
+        pages.iter().for_each(|(_, page)| sha256.update(page));
+        let hex: String = sha256.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex, point["file_sha256"].as_str().unwrap(), "{folder}: {}", point["value"]);
+    }
+}
+
+#[test]
+fn merge_of_a_file_replica_is_what_litestream_restores() {
+    check_merges("v05-file", |level| Path::new("replica/ltx").join(level));
+}
+
+#[test]
+fn merge_of_an_s3_replica_is_what_litestream_restores() {
+    check_merges("v05-s3", |level| PathBuf::from(format!("objects/prod/app.db/000{level}")));
+}
+
+#[test]
+fn merge_with_pages_of_512_bytes_is_what_litestream_restores() {
+    check_merges("v05-pages512", |level| Path::new("replica/ltx").join(level));
 }
