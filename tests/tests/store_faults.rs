@@ -165,8 +165,8 @@ async fn a_store_that_is_not_there_is_unavailable() {
 
 #[tokio::test]
 async fn a_refusal_is_not_repeated_and_keeps_its_kind() {
-    let setup = Setup::new().await;
-    let cases: [(u16, &str, fn(&StoreError) -> bool); 9] = [
+    type IsRight = fn(&StoreError) -> bool;
+    let cases: [(u16, &str, IsRight); 9] = [
         (403, "AccessDenied", StoreError::is_denied),
         (401, "Unauthorized", StoreError::is_denied),
         (400, "ExpiredToken", StoreError::is_denied),
@@ -177,6 +177,7 @@ async fn a_refusal_is_not_repeated_and_keeps_its_kind() {
         (501, "NotImplemented", |error| matches!(error, StoreError::Configuration { .. })),
         (416, "InvalidRange", |error| matches!(error, StoreError::OutOfRange { .. })),
     ];
+    let setup = Setup::new().await;
     for (index, (status, code, is_right)) in (1..).zip(cases) {
         setup.once("GET", ".ltx", Fault::Answer(status, code));
         let error = setup.read(1).await.unwrap_err();

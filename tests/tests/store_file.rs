@@ -10,7 +10,8 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use replica::format::Level;
 use replica::store::{Body, Chain, Key, StoreError};
-use seaworthy_tests::stores::{attributes, body, file_root, generation, key, ltx};
+use seaworthy_tests::process;
+use seaworthy_tests::stores::{attributes, body, content, file_root, generation, key, ltx};
 use tempfile::TempDir;
 
 /// Every file and directory below, sorted, relative.
@@ -137,4 +138,26 @@ async fn a_file_that_shrinks_under_a_reader_is_an_error() {
     fs::File::options().write(true).open(path).unwrap().set_len(first.len() as u64).unwrap();
     let error = reader.next().await.unwrap_err();
     assert!(matches!(error, StoreError::Io { action: "read file", .. }), "{error:?}");
+}
+
+/// The limit on a file's size stands in for a full disk: the write fails in the middle.
+#[tokio::test]
+async fn a_write_that_fails_in_the_middle_leaves_nothing() {
+    let dir = TempDir::new().unwrap();
+    let source = dir.path().join("snapshot");
+    fs::write(&source, content(2, 1024 * 1024)).unwrap();
+    let script = "trap '' XFSZ; ulimit -f 100; exec \"$0\" \"$@\"";
+    let url = format!("file://{}/backups", dir.path().display());
+    let output = process::command("sh")
+        .args(["-c", script, env!("CARGO_BIN_EXE_upload-probe"), &url, ""])
+        .arg(&source)
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && text.contains("write file"), "{text}");
+    let files = tree(&dir.path().join("backups"));
+    let names: Vec<_> =
+        files.iter().filter(|name| name.contains(".ltx") || name.contains(".tmp")).collect();
+    let first = format!("app/{}/ltx/0/0000000000000001-0000000000000001.ltx", generation());
+    assert_eq!(names, [&first], "the first file is whole, the second left nothing");
 }

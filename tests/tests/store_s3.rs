@@ -269,6 +269,18 @@ async fn an_endpoint_that_is_no_url_is_refused() {
 }
 
 #[tokio::test]
+async fn an_https_endpoint_is_spoken_to_in_tls() {
+    let server = S3Server::start();
+    let endpoint = server.endpoint.replace("http://", "https://");
+    let store = s3_root(&server, &endpoint, "backups/web-1").await.database("app").unwrap();
+    let error = store.head(&key(1)).await.unwrap_err();
+    // The server does not know TLS: what matters is that the client insisted.
+    let StoreError::Unavailable { source, .. } = error else { panic!("{error:?}") };
+    assert!(source.to_string().contains("corrupt message"), "{source}");
+    assert_eq!(server.counts().total(), 0);
+}
+
+#[tokio::test]
 async fn without_credentials_the_operator_is_told_where_they_come_from() {
     let server = S3Server::start();
     let dir = TempDir::new().unwrap();

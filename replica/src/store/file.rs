@@ -229,3 +229,24 @@ fn failure(path: &Path, action: &'static str, source: io::Error) -> StoreError {
         _ => StoreError::Io { path, action, source },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_of_the_file_system_are_told_apart() {
+        let kind = |kind: io::ErrorKind| failure(Path::new("/r/app"), "open file", kind.into());
+        assert!(kind(io::ErrorKind::NotFound).is_not_found());
+        let denied = kind(io::ErrorKind::PermissionDenied);
+        assert!(
+            denied.is_denied() && denied.to_string().contains("\nHINT: check the owner"),
+            "{denied}"
+        );
+        for other in [io::ErrorKind::StorageFull, io::ErrorKind::ReadOnlyFilesystem] {
+            let error = kind(other);
+            assert!(matches!(error, StoreError::Io { .. }) && !error.is_permanent());
+            assert_eq!(error.to_string(), "/r/app: open file");
+        }
+    }
+}

@@ -122,6 +122,8 @@ impl Client {
     }
 }
 
+/// The AWS configuration. The SDK's guard against stalled streams is off too: every attempt has a
+/// limit of ours that grows with its bytes, so that a slow uplink is not taken for a dead one.
 async fn load(options: &S3Options, credentials: Credentials) -> SdkConfig {
     let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).build();
     let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())

@@ -116,16 +116,18 @@ impl Failure {
     }
 
     fn of_transport(error: &(dyn Error + 'static)) -> Self {
-        let text = chain_text(error);
-        let missing = matches!(find(error), Some(CredentialsError::CredentialsNotLoaded(_)));
-        let kind = if missing {
-            let hint = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, \
-                        AWS_SHARED_CREDENTIALS_FILE, or run with an instance or container role";
-            Kind::Misconfigured { hint: hint.to_owned() }
-        } else {
-            Kind::Transient
+        let act = |hint: &str| Kind::Misconfigured { hint: hint.to_owned() };
+        let (kind, text) = match find(error) {
+            Some(CredentialsError::CredentialsNotLoaded(_)) => {
+                let hint = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, \
+                            AWS_SHARED_CREDENTIALS_FILE, or run with an instance or container role";
+                (act(hint), "no AWS credentials found".to_owned())
+            }
+            Some(CredentialsError::InvalidConfiguration(_)) => {
+                (act("check AWS_PROFILE and the AWS configuration files"), chain_text(error))
+            }
+            _ => (Kind::Transient, chain_text(error)),
         };
-        let text = if missing { "no AWS credentials found".to_owned() } else { text };
         Self { kind, code: String::new(), text, after: None }
     }
 
@@ -211,9 +213,9 @@ fn classify(status: u16, code: &str, bucket_region: Option<&str>) -> Kind {
         (409, _) => Kind::Conflict,
         (401 | 403, _) => Kind::Denied,
         (416, _) => Kind::OutOfRange,
-        (501, _) => act(
-            "this store does not know a request that the replica needs; see the list of tried stores",
-        ),
+        (501, _) => {
+            act("the store must know conditional writes (If-None-Match) and uploads in parts")
+        }
         (408 | 425 | 429, _) => Kind::Transient,
         // An answer to HEAD has no body, so no code: this may be a slow request as well as a bad one.
         (400, "") => Kind::Transient,
