@@ -85,9 +85,10 @@ class Drills:
         return json.load(self.s3.get_object(Bucket=self.bucket, Key=f"{PREFIX}/{DATABASE}/{name}")["Body"])
 
     def heartbeat_after(self, seconds):
-        """Whether the heartbeat was written after this time (seconds since the epoch)."""
-        written = self.document("heartbeat.json")["written_at"]
-        return datetime.fromisoformat(written.replace("Z", "+00:00")).timestamp() > seconds
+        """The heartbeat, if it has a TXID and was written after this time (seconds since the epoch)."""
+        heartbeat = self.document("heartbeat.json")
+        written = datetime.fromisoformat(heartbeat["written_at"].replace("Z", "+00:00"))
+        return heartbeat if heartbeat["txid"] and written.timestamp() > seconds else None
 
     def flip(self, key):
         """Flips one bit in the middle of an object; the object as it was."""

@@ -74,7 +74,7 @@ def deploy(cloud):
     run("sam", [TOOLS / "sam", "deploy", "--template-file", WORK / "build" / "template.yaml", "--stack-name", NAME,
                 "--s3-bucket", "artifacts", "--capabilities", "CAPABILITY_IAM", "--region", REGION,
                 "--no-confirm-changeset", "--no-progressbar", "--parameter-overrides",
-                *(f"{name}={value}" for name, value in PARAMETERS.items())],
+                *(f'{name}="{value}"' for name, value in PARAMETERS.items())],
         sam_environment(**ADMIN, **cloud.client()), 300)
     stack = cloud.service("cloudformation").describe_stacks(StackName=NAME)["Stacks"][0]
     return {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}

@@ -53,6 +53,10 @@ class Story:
         assert (function["Runtime"], function["Timeout"]) == ("provided.al2023", 900), function
         log = self.cloud.service("logs").describe_log_groups(logGroupNamePrefix=self.outputs["LogGroupName"])
         assert log["logGroups"][0]["retentionInDays"] == 7, log
+        schedule = self.cloud.service("scheduler")
+        for task in ("drill", "watch"):
+            found = schedule.get_schedule(Name=f"{stack.NAME}-{task}")
+            assert (found["State"], found["ScheduleExpression"]) == ("ENABLED", "rate(1 minute)"), found
         alarms = self.cloud.service("cloudwatch").describe_alarms()["MetricAlarms"]
         assert sorted(alarm["AlarmName"] for alarm in alarms) == [
             f"{stack.NAME}-verifier-error", f"{stack.NAME}-verifier-silent"], alarms
@@ -130,7 +134,7 @@ class Story:
         self.server.restore(url, "restore", output)
         restored = server.rows(output, "orders")
         assert self.first["tables"]["orders"] <= restored <= self.server.orders(), restored
-        assert self.server.points(url, "restore"), "no restore points"
+        assert self.server.points(url, "restore")["points"], "no restore points"
         return f"{restored} orders, as new as the drill before it (TXID {before['txid']}) or newer"
 
     def be_refused_with_the_ship_key(self):
@@ -167,6 +171,7 @@ class Story:
     # --- silence ---------------------------------------------------------------------------
 
     def stop_the_shipper(self):
+        self.committed = self.server.orders()
         self.server.stop_shipper()
         self.stopped_at = time.time()
         return f"exit 0 after the final sync, heartbeat at TXID {self.drills.document('heartbeat.json')['txid']}"
@@ -179,21 +184,28 @@ class Story:
         return f"{waited:.0f} s later: {mail['Subject']}"
 
     def compare_with_the_source(self):
-        """What was committed before the stop is what the bucket gives back."""
+        """All that was committed before the stop is what the bucket gives back, and nothing else."""
         output = WORK / "server" / "last.db"
         shipped = self.server.restore(f"{self.outputs['ReplicaUrl']}/{server.DATABASE}", "restore", output)
         assert shipped.returncode == 0
         restored, source = server.rows(output, "orders"), self.server.orders()
-        assert restored <= source, (restored, source)
+        assert self.committed <= restored <= source, (self.committed, restored, source)
         assert server.dump(output) == server.dump(self.server.path, restored), "the restored copy differs from the source"
-        return f"{restored} orders and every other row equal the source (which has {source} orders by now)"
+        return f"{restored} orders ({self.committed} before the stop), each and every other row equal to the source"
 
     def come_back(self):
+        """The application went on without the shipper: what it wrote meanwhile has to be in the next copy."""
+        missed = self.server.orders()
         self.server.start_shipper()
         self.returned_at = time.time()
         both = (self.server.writer, self.server.shipper)
-        wait_for("a new heartbeat", lambda: self.drills.heartbeat_after(self.stopped_at), 60, alive=both)
-        return f"heartbeat at TXID {self.drills.document('heartbeat.json')['txid']}"
+        heartbeat = wait_for("a heartbeat with a TXID", lambda: self.drills.heartbeat_after(self.stopped_at), 90,
+                             alive=both)
+        answer = self.drills.run()
+        drills.expect(answer, "PASS")
+        assert answer["generation"] == heartbeat["generation"], (answer, heartbeat)
+        assert answer["tables"]["orders"] >= missed, (answer["tables"], missed)
+        return f"PASS at TXID {answer['txid']} with {answer['tables']['orders']} orders"
 
     def read_the_recovery_mail(self):
         mail = wait_for("the recovery mail", lambda: self.drills.mail("app: recovered", since=self.returned_at), 120)

@@ -103,7 +103,7 @@ where
         };
         answer.await.map_err(|error| {
             let message = explain(&error);
-            tracing::error!(message, "invocation failed");
+            tracing::error!(error = message, "invocation failed");
             Diagnostic { error_type: "verifier".to_owned(), error_message: message }
         })
     });
