@@ -2,7 +2,7 @@
 //!
 //! Both binaries depend on this crate; it depends on neither.
 //!
-//! - [`format`]: the LTX v3 codec and the identifiers in it. Pure: no async, no clock, no logging.
+//! - [`mod@format`]: the LTX v3 codec and the identifiers in it. Pure: no async, no clock, no logging.
 //! - [`store`]: the object-store seam, with S3 and file backends.
 //! - [`restore`]: a pure plan and a thin apply.
 //! - [`documents`]: the small JSON objects beside the generations.
