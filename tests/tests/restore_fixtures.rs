@@ -10,6 +10,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use replica::restore::{Plan, Restored, Selected, Target, points, publish, select};
 use replica::store::{FileStore, Store};
+use seaworthy_tests::s3_server::S3Server;
+use seaworthy_tests::stores::s3_root;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -152,4 +154,36 @@ async fn every_listed_point_is_restored_by_its_timestamp() {
         select(store.as_ref(), None, Target::AtOrBefore(before)).await.unwrap_err();
         select(store.as_ref(), None, Target::AtOrBefore(Timestamp::MAX)).await.unwrap();
     }
+}
+
+/// The tree as Litestream left it in a bucket, over the real protocol.
+#[tokio::test]
+async fn an_s3_tree_is_restored_over_s3() {
+    let server = S3Server::start();
+    let tree = fixture("v05-s3/objects/prod/app.db");
+    for level in fs::read_dir(tree).unwrap() {
+        let level = level.unwrap();
+        for file in fs::read_dir(level.path()).unwrap() {
+            let file = file.unwrap();
+            let (level, name) = (level.file_name(), file.file_name());
+            let key = format!("prod/app.db/{}/{}", level.display(), name.display());
+            server.replace(&key, fs::read(file.path()).unwrap());
+        }
+    }
+    let store = s3_root(&server, &server.endpoint, "prod/app.db").await.as_database();
+    let dir = tempfile::tempdir().unwrap();
+    let output = dir.path().join("app.db");
+    let expected = expected("v05-s3");
+    let (selected, _) = restore(&store, Target::Latest, &output).await;
+    assert_eq!(sha256(&output), expected["latest"]["file_sha256"]);
+    assert_eq!(Value::from(plan_names(&selected.plan)), expected["latest"]["plan"]);
+    for point in expected["restore_points"].as_array().unwrap() {
+        restore(&store, target(point), &output).await;
+        assert_eq!(sha256(&output), point["file_sha256"], "{}", point["value"]);
+    }
+    let restored = server.counts();
+    assert!(restored.list() > 0 && restored.get() > 0);
+    server.deny(&["ListObjectsV2"]);
+    let error = select(store.as_ref(), None, Target::Latest).await.unwrap_err();
+    assert!(!error.is_replica_fault() && error.to_string().contains("restore policy"), "{error}");
 }

@@ -21,18 +21,23 @@ pub(super) async fn read_header(
 ) -> Result<Header, RestoreError> {
     let key = Key::Ltx(LtxKey { chain: inventory.chain, level: file.level, txids: file.txids });
     let damaged = |source| RestoreError::Damaged { object: store.locate(&key), source };
+    let short = |actual: u64| RestoreError::Conflict {
+        object: store.locate(&key),
+        what: "bytes of header",
+        expected: HEADER_SIZE.to_string(),
+        actual: actual.to_string(),
+    };
+    if file.size < HEADER_SIZE as u64 {
+        // There is no such range to ask for.
+        return Err(short(file.size));
+    }
     let mut reader = store.get(&key, Some(0..HEADER_SIZE as u64)).await?;
     let mut bytes = Vec::with_capacity(HEADER_SIZE);
     while let Some(piece) = reader.next().await? {
         bytes.extend_from_slice(&piece);
     }
     let bytes: &[u8; HEADER_SIZE] =
-        bytes.as_slice().try_into().map_err(|_| RestoreError::Conflict {
-            object: store.locate(&key),
-            what: "bytes of header",
-            expected: HEADER_SIZE.to_string(),
-            actual: bytes.len().to_string(),
-        })?;
+        bytes.as_slice().try_into().map_err(|_| short(bytes.len() as u64))?;
     let header = Header::decode(bytes).map_err(damaged)?;
     header.check_name(file.txids).map_err(damaged)?;
     Ok(header)
