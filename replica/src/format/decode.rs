@@ -10,7 +10,7 @@
 //! the bytes proven compares the object's own checksum. (An LZ4 frame brings its own checksum, but
 //! of the same uncompressed bytes.)
 //!
-//! Bounds: one buffer of at most two pages or 64 KiB, whatever the file says.
+//! Bounds: one buffer of 64 KiB (or one compressed page, where that is more), whatever the file says.
 
 use std::io::Read;
 

@@ -12,6 +12,7 @@ mod ids;
 mod index;
 mod lz4;
 mod merge;
+mod page;
 mod sequence;
 mod source;
 
@@ -20,5 +21,6 @@ pub use decode::Decoder;
 pub use encode::{Encoded, Encoder};
 pub use error::{EncodeError, FormatError, PageFault};
 pub use header::{HEADER_SIZE, Header, TRAILER_SIZE, Trailer, WalSpan};
-pub use ids::{GenerationId, IdError, Level, PageNumber, PageSize, Txid, TxidRange};
+pub use ids::{GenerationId, IdError, Level, Txid, TxidRange};
 pub use merge::{MergeError, merge};
+pub use page::{PageNumber, PageSize};
