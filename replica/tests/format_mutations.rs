@@ -8,38 +8,63 @@
 mod format_support;
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::io::{self, Read};
 
-use format_support::*;
+use format_support::{Forge, Pages, checksummed, database_checksum, encode, header, page};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use replica::format::{Checksum, Decoder, FormatError};
+use replica::format::{Checksum, Decoder, FormatError, Header, Trailer};
 
-/// More than any file here needs, less than any length that a damaged one may claim.
+/// More than any file here needs, less than most lengths that a damaged one may claim.
 const LARGEST_ALLOCATION: usize = 1 << 20;
 
-/// Refuses every large allocation: one sized by a damaged length aborts the test.
-struct Bounded;
+thread_local! {
+    /// The largest allocation of this thread since it was last set.
+    static LARGEST: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Notes the size of every allocation.
+struct Noting;
 
 #[global_allocator]
-static BOUNDED: Bounded = Bounded;
+static NOTING: Noting = Noting;
 
-#[allow(unsafe_code, reason = "the only way to bound allocations")]
-// SAFETY: passes everything on to the system's allocator, or returns null, which is allowed.
-unsafe impl GlobalAlloc for Bounded {
+#[allow(unsafe_code, reason = "the only way to see allocations")]
+// SAFETY: passes everything on to the system's allocator.
+unsafe impl GlobalAlloc for Noting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        if layout.size() > LARGEST_ALLOCATION {
-            return std::ptr::null_mut();
-        }
+        note(layout.size());
         // SAFETY: as the caller's.
         unsafe { System.alloc(layout) }
+    }
+
+    /// Not left to `alloc`, which would touch (and so really take) the memory.
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        note(layout.size());
+        // SAFETY: as the caller's.
+        unsafe { System.alloc_zeroed(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         // SAFETY: as the caller's.
         unsafe { System.dealloc(pointer, layout) }
     }
+}
+
+fn note(size: usize) {
+    // Fails only while a thread ends.
+    let _ = LARGEST.try_with(|largest| largest.set(largest.get().max(size)));
+}
+
+/// Decodes a whole file, in bounded memory.
+fn decode(input: impl Read) -> Result<(Header, Pages, Trailer), FormatError> {
+    LARGEST.set(0);
+    let decoded = format_support::decode(input);
+    let largest = LARGEST.get();
+    assert!(largest <= LARGEST_ALLOCATION, "{largest} bytes allocated at once");
+    decoded
 }
 
 /// A small file of each kind.

@@ -61,3 +61,52 @@ pub(super) fn page_after(page: u32, lock_page: u32) -> Option<u32> {
     let next = page.checked_add(1)?;
     if next == lock_page { next.checked_add(1) } else { Some(next) }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+
+    use super::*;
+
+    fn snapshot(commit: u32) -> Sequence {
+        // 64 KiB pages.
+        Sequence { snapshot: true, commit, lock_page: 16_385, previous: 16_383 }
+    }
+
+    #[test]
+    fn snapshot_goes_on_after_the_lock_page() {
+        let mut pages = snapshot(16_386);
+        pages.next(16_384).unwrap();
+        assert_eq!(pages.end(), Err(PageFault::Incomplete { expected: 16_386, commit: 16_386 }));
+        assert_eq!(pages.next(16_385), Err(PageFault::LockPage { page: 16_385 }));
+        pages.next(16_386).unwrap();
+        pages.end().unwrap();
+    }
+
+    #[test]
+    fn snapshot_may_not_leave_out_more_than_the_lock_page() {
+        let mut pages = snapshot(16_387);
+        pages.next(16_384).unwrap();
+        assert_eq!(pages.next(16_387), Err(PageFault::Gap { expected: 16_386, actual: 16_387 }));
+    }
+
+    #[test]
+    fn snapshot_that_ends_with_the_lock_page_is_complete_without_it() {
+        let mut pages = snapshot(16_385);
+        pages.next(16_384).unwrap();
+        pages.end().unwrap();
+    }
+
+    #[test]
+    fn last_page_of_all_has_no_next() {
+        let mut pages = Sequence {
+            snapshot: true,
+            commit: u32::MAX,
+            lock_page: 16_385,
+            previous: u32::MAX - 1,
+        };
+        pages.next(u32::MAX).unwrap();
+        pages.end().unwrap();
+        assert!(pages.next(u32::MAX).is_err());
+    }
+}
