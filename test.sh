@@ -10,8 +10,9 @@ cd "$(dirname "${BASH_SOURCE[0]}")" || exit 2
 CARGO_DENY_VERSION=0.20.2
 LITESTREAM_VERSION=v0.5.18
 VERSITYGW_VERSION=v1.8.0
+DYNOXIDE_VERSION=3.2.0
 
-TOOL_STEPS=(python cargo-deny litestream versitygw systemd-analyze)
+TOOL_STEPS=(python cargo-deny litestream dynoxide versitygw systemd-analyze)
 CHECK_STEPS=(scripts fmt clippy doc build deny test aws demo)
 
 ROOT=$PWD
@@ -38,14 +39,21 @@ step_python() {
         -r "$requirements" && stamp python "$key"
 }
 
-step_cargo-deny() {
-    current cargo-deny "$CARGO_DENY_VERSION" && return 0
-    # A debug build: it runs for a second, so only the time to build it counts. A target directory
-    # of its own, so that it does not wait for the workspace's.
+# crate_tool NAME CRATE VERSION OPTION…: a debug build, since the time to build it is all that counts,
+# in a target directory of its own, so that it does not wait for the workspace's.
+crate_tool() {
+    local name=$1 crate=$2 version=$3
+    shift 3
+    current "$name" "$version $*" && return 0
     CARGO_PROFILE_DEV_DEBUG=0 CARGO_INCREMENTAL=0 CARGO_TARGET_DIR="$TOOLS/build" \
-        limit 1500 cargo install cargo-deny --version "$CARGO_DENY_VERSION" --locked --debug \
-        --root "$TOOLS" && rm -rf "$TOOLS/build" && stamp cargo-deny "$CARGO_DENY_VERSION"
+        limit 1500 cargo install "$crate" --version "$version" --locked --debug "$@" \
+        --root "$TOOLS" && rm -rf "$TOOLS/build" && stamp "$name" "$version $*"
 }
+
+step_cargo-deny() { crate_tool cargo-deny cargo-deny "$CARGO_DENY_VERSION"; }
+# DynamoDB on one port, over SQLite.
+step_dynoxide() { crate_tool dynoxide dynoxide-rs "$DYNOXIDE_VERSION" \
+    --no-default-features --features cli,http-server,native-sqlite; }
 
 # go_tool NAME PACKAGE VERSION: both programs here are pure Go, so no C compiler is asked for.
 go_tool() {
@@ -87,7 +95,8 @@ step_scripts() {
 
 step_fmt() { cargo fmt --all --check; }
 step_clippy() { limit 1500 cargo clippy --workspace --all-targets -- -D warnings; }
-step_doc() { RUSTDOCFLAGS='-D warnings' limit 900 cargo doc --no-deps --workspace; }
+# Private items too: the programs' modules are read by those who work on them.
+step_doc() { RUSTDOCFLAGS='-D warnings -A rustdoc::private-intra-doc-links' limit 900 cargo doc --no-deps --workspace --document-private-items; }
 step_deny() { cargo deny check --hide-inclusion-graph licenses bans sources; }
 step_build() { limit 1500 cargo build --workspace --bins --tests; }
 step_test() { offline limit 1500 cargo test --workspace --no-fail-fast; }
@@ -148,7 +157,7 @@ run_step() {
 tools_of() {
     case $1 in
         deny) echo cargo-deny ;;
-        test) echo litestream versitygw systemd-analyze ;;
+        test) echo litestream dynoxide versitygw systemd-analyze ;;
         aws) echo python ;;
     esac
 }

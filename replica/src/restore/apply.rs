@@ -4,7 +4,7 @@
 //! blocking thread), writing and syncing ([`crate::restore::output`]). Every file is decoded to its end, also where
 //! none of its pages is wanted any more, since a chain with a damaged file is a damaged chain.
 //!
-//! What a crash leaves behind is up to the owner of the file; see [`crate::restore::publish`].
+//! What a crash leaves behind is up to the owner of the file; see [`crate::restore::publish()`].
 
 use std::fs::File;
 use std::sync::Arc;

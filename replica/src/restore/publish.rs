@@ -30,7 +30,7 @@ const MODE: u32 = 0o600;
 /// one and removes the others). The restored file has mode 0600, or the mode and owner of the one that it replaces.
 ///
 /// # Errors
-/// Those of [`crate::restore::apply`], and of the file system. Nothing is left behind.
+/// Those of [`crate::restore::apply()`], and of the file system. Nothing is left behind.
 pub async fn publish(
     store: Arc<dyn Store>,
     plan: &Plan,

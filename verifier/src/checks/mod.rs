@@ -1,6 +1,6 @@
 //! What must hold of a restored copy: one file a check.
 //!
-//! Each check reads the hardened, immutable connection of [`open`] and answers with a
+//! Each check reads the hardened, immutable connection of [`mod@open`] and answers with a
 //! [`Check`]. Damage is `fail`; what this build of SQLite cannot evaluate (an unknown module, collation
 //! or function) is `unchecked`; a deadline or local trouble is `error`. Checks never write and keep only
 //! a bounded number of findings in memory.
