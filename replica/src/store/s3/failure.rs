@@ -17,6 +17,9 @@ use crate::store::StoreError;
 /// A message of the store's is cut after this many characters.
 const MESSAGE_LIMIT: usize = 300;
 
+const CREDENTIALS: &str = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, \
+                           AWS_SHARED_CREDENTIALS_FILE, or run with an instance or container role";
+
 /// What is done to an object, by the right that it takes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Action {
@@ -117,16 +120,17 @@ impl Failure {
 
     fn of_transport(error: &(dyn Error + 'static)) -> Self {
         let act = |hint: &str| Kind::Misconfigured { hint: hint.to_owned() };
+        let chain = chain_text(error);
         let (kind, text) = match find(error) {
             Some(CredentialsError::CredentialsNotLoaded(_)) => {
-                let hint = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, \
-                            AWS_SHARED_CREDENTIALS_FILE, or run with an instance or container role";
-                (act(hint), "no AWS credentials found".to_owned())
+                (act(CREDENTIALS), "no AWS credentials found".to_owned())
             }
             Some(CredentialsError::InvalidConfiguration(_)) => {
-                (act("check AWS_PROFILE and the AWS configuration files"), chain_text(error))
+                (act("check AWS_PROFILE and the AWS configuration files"), chain)
             }
-            _ => (Kind::Transient, chain_text(error)),
+            // A role's service may answer the next time; elsewhere there is none to answer.
+            Some(_) => (Kind::Transient, format!("{chain}\nHINT: {CREDENTIALS}")),
+            None => (Kind::Transient, chain),
         };
         Self { kind, code: String::new(), text, after: None }
     }
@@ -249,4 +253,23 @@ fn chain_text(error: &(dyn Error + 'static)) -> String {
         next = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn missing_credentials_are_told_from_a_role_that_does_not_answer() {
+        let missing = Failure::of_transport(&CredentialsError::not_loaded("nothing set"));
+        assert!(matches!(missing.kind, Kind::Misconfigured { .. }));
+        let broken =
+            Failure::of_transport(&CredentialsError::invalid_configuration("no such profile"));
+        assert!(matches!(broken.kind, Kind::Misconfigured { .. }));
+        let silent =
+            Failure::of_transport(&CredentialsError::provider_error("no metadata service"));
+        assert!(silent.is_transient());
+        assert!(silent.to_string().contains("no metadata service"), "{silent}");
+        assert!(silent.to_string().contains("\nHINT: set AWS_ACCESS_KEY_ID"), "{silent}");
+    }
 }
