@@ -99,9 +99,9 @@ step_clippy() { limit 1500 cargo clippy --workspace --all-targets -- -D warnings
 step_doc() { RUSTDOCFLAGS='-D warnings -A rustdoc::private-intra-doc-links' limit 900 cargo doc --no-deps --workspace --document-private-items; }
 step_deny() { cargo deny check --hide-inclusion-graph licenses bans sources; }
 step_build() { limit 1500 cargo build --workspace --bins --tests; }
-step_test() { offline limit 1500 cargo test --workspace --no-fail-fast; }
-step_aws() { offline limit 1500 tests/aws/run; }
-step_demo() { offline limit 600 ./demo.sh; }
+step_test() { limit 1500 cargo test --workspace --no-run && offline limit 1500 cargo test --workspace --no-fail-fast; }
+step_aws() { limit 600 cargo fetch --locked && offline limit 1500 tests/aws/run; }
+step_demo() { limit 600 ./demo.sh; }
 
 # For steps that talk to servers on this machine: no proxy, no certificate bundle for the AWS
 # clients (it stops Litestream's), and none of the caller's AWS identity.
