@@ -55,6 +55,7 @@ def build_environment():
                if not name.startswith("AWS_") and name not in ("HOME", "TMPDIR")}
     machine.setdefault("CARGO_HOME", str(home / ".cargo"))
     machine.setdefault("RUSTUP_HOME", str(home / ".rustup"))
+    machine["CARGO_TARGET_DIR"] = str(ROOT / "target")
     return machine
 
 
