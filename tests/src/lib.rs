@@ -1,6 +1,8 @@
 //! The harness of the end-to-end suites: servers to talk to, databases to ship, comparisons.
 
+pub mod drill_support;
 pub mod fault_proxy;
+pub mod lambda_runtime;
 pub mod litestream;
 pub mod process;
 pub mod s3_server;

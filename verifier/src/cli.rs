@@ -93,17 +93,21 @@ async fn drill(config: Config, arguments: Drill) -> anyhow::Result<Exit> {
     let verifier = Verifier::new(config, given, progress).await?;
     let task = DrillTask { databases: arguments.databases, asked: arguments.at, deadline: None };
     let answer = verifier.drill(task).await?;
-    print(&if arguments.json { format!("{:#}\n", answer.json()?) } else { answer.text() })?;
+    let text = if arguments.json { document(&answer)? } else { answer.text() };
+    print(&text)?;
     Ok(answer.exit())
 }
 
 async fn watch(config: Config, arguments: &Watch) -> anyhow::Result<Exit> {
     let verifier = Verifier::new(config, S3Options::default(), Arc::new(|_| Arc::new(()))).await?;
     let answer = verifier.watch().await?;
-    let text =
-        if arguments.json { serde_json::to_string_pretty(&answer)? + "\n" } else { answer.text() };
+    let text = if arguments.json { document(&answer)? } else { answer.text() };
     print(&text)?;
     Ok(answer.exit())
+}
+
+fn document(answer: &impl serde::Serialize) -> anyhow::Result<String> {
+    Ok(serde_json::to_string_pretty(answer)? + "\n")
 }
 
 fn print(text: &str) -> anyhow::Result<()> {

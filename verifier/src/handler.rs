@@ -56,7 +56,7 @@ pub async fn handle(
             let asked = asked.map_err(|error| usage(format!("event: at: {error}")))?;
             let databases = database.into_iter().collect();
             let answer = tasks.drill(DrillTask { databases, asked, deadline }).await?;
-            let json = answer.json()?;
+            let json = serde_json::to_value(&answer)?;
             anyhow::ensure!(
                 !answer.mail_failed,
                 "the drill's verdict is {} and its mail could not be sent: {json}\n\

@@ -32,15 +32,18 @@ pub fn chain(selected: &Selected, restored: &Restored) -> Check {
 pub fn chain_failed(error: RestoreError) -> Check {
     let gone = matches!(&error, RestoreError::Store(store) if store.is_not_found());
     let status = if gone || error.is_replica_fault() { Status::Fail } else { Status::Error };
+    let out_of_room = matches!(&error, RestoreError::NoSpace { .. });
     let hint = match &error {
         RestoreError::Store(_) => "check the store's address and network, then drill again",
-        RestoreError::Io { .. } => {
+        RestoreError::Io { .. } | RestoreError::NoSpace { .. } => {
             "give the temporary directory room (TMPDIR; in Lambda the ephemeral storage), then drill again"
         }
         _ => "drill again; until then nothing is known of the backup",
     };
     let mut detail = in_words(error);
-    if status == Status::Error && !detail.contains("HINT:") {
+    // The restore's own hint about room speaks of an output path, which a drill does not have.
+    if status == Status::Error && (!detail.contains("HINT:") || out_of_room) {
+        detail.truncate(detail.find("\nHINT: ").unwrap_or(detail.len()));
         detail.push_str("\nHINT: ");
         detail.push_str(hint);
     }

@@ -99,7 +99,6 @@ async fn attempt(request: &Request<'_>, draft: &mut Draft) -> Result<(), Check> 
             select(store, None, request.asked.target()).await.map_err(checks::chain_failed)?;
         draft.note_selected(&selected);
         let workspace = Workspace::create(request.temporary).map_err(checks::chain_failed)?;
-        workspace.require(space_needed(&selected, &heartbeat)).map_err(checks::chain_failed)?;
         let restored =
             restore(request, &selected, &workspace).await.map_err(checks::chain_failed)?;
         Ok::<_, Check>((selected, workspace, restored))
@@ -139,15 +138,6 @@ async fn restore(
     apply(request.store.clone(), &selected.plan, output, progress).await
 }
 
-/// The copy's size where the heartbeat tells it, else at least what will be fetched.
-fn space_needed(selected: &Selected, heartbeat: &Result<Option<Heartbeat>, String>) -> u64 {
-    let told = heartbeat.as_ref().ok().and_then(Option::as_ref);
-    let told = told.map_or(0, |heartbeat| {
-        u64::from(heartbeat.page_size.get()) * u64::from(heartbeat.page_count)
-    });
-    told.max(selected.plan.bytes())
-}
-
 async fn durable_point(
     request: &Request<'_>,
     selected: &Selected,
@@ -174,4 +164,39 @@ async fn durable_point(
         heartbeat: witness.as_ref(),
         last_pass: request.last_pass.as_ref(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use replica::store::{Root, S3Options};
+
+    use super::*;
+    use crate::record::Verdict;
+
+    #[tokio::test]
+    async fn a_panic_ends_in_a_record_and_leaves_nothing() {
+        let replica = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let url = format!("file://{}/tests/fixtures/v05-file/replica", replica.display());
+        let root = Root::open(&url.parse().unwrap(), &S3Options::default()).await.unwrap();
+        let temporary = tempfile::tempdir().unwrap();
+        let request = Request {
+            database: "app",
+            store: root.as_database(),
+            asked: &Asked::LATEST,
+            last_pass: None,
+            temporary: temporary.path(),
+            deadline: None,
+            started_at: Timestamp::UNIX_EPOCH,
+            // Called when the copy's file is there already.
+            progress: Arc::new(|_| -> Arc<dyn Progress> {
+                std::panic::panic_any("a fault of ours")
+            }),
+        };
+        let record = drill(&request).await;
+        assert_eq!(record.verdict, Verdict::Inconclusive);
+        assert_eq!(record.checks.last().unwrap().name, "drill");
+        assert_eq!(std::fs::read_dir(temporary.path()).unwrap().count(), 0);
+    }
 }

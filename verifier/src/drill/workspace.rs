@@ -10,7 +10,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use replica::restore::RestoreError;
-use rustix::fs::{FlockOperation, flock, statvfs};
+use rustix::fs::{FlockOperation, flock};
 
 /// What a directory in use is called; it has this name only once it is locked.
 const PREFIX: &str = "seaworthy-drill-";
@@ -70,21 +70,6 @@ impl Workspace {
             .mode(0o600)
             .open(&path)
             .map_err(|source| failed(&path, "create restored copy", source))
-    }
-
-    /// Whether `bytes` have room here.
-    ///
-    /// # Errors
-    /// They have not.
-    pub fn require(&self, bytes: u64) -> Result<(), RestoreError> {
-        let room = statvfs(&self.path)
-            .map_err(|error| failed(&self.path, "read free space", error.into()))?;
-        let free = room.f_bavail.saturating_mul(room.f_frsize);
-        if free >= bytes {
-            return Ok(());
-        }
-        let message = format!("{bytes} bytes needed, {free} free");
-        Err(failed(&self.path, "restore copy", io::Error::new(io::ErrorKind::StorageFull, message)))
     }
 
     /// Removes what killed drills left below `temporary`; what cannot be removed is left with a warning.
@@ -168,14 +153,5 @@ mod tests {
         let mut expected = vec!["other".to_owned(), "seaworthy-drill-link".to_owned(), own];
         expected.sort();
         assert_eq!(left, expected);
-    }
-
-    #[test]
-    fn missing_room_is_no_fault_of_the_backup() {
-        let temporary = tempfile::tempdir().unwrap();
-        let workspace = Workspace::create(temporary.path()).unwrap();
-        workspace.require(1).unwrap();
-        let error = workspace.require(u64::MAX).unwrap_err();
-        assert!(!error.is_replica_fault());
     }
 }

@@ -7,6 +7,7 @@
 mod dynamodb;
 mod fit;
 mod sqlite;
+mod unopened;
 
 use std::fmt::Debug;
 use std::path::PathBuf;
@@ -21,6 +22,7 @@ use crate::watch::WatchState;
 
 pub use dynamodb::DynamoDbLedger;
 pub use sqlite::SqliteLedger;
+pub use unopened::UnopenedLedger;
 
 /// How long the row of a drill is kept: long enough to compare with the same season last year.
 const KEPT: SignedDuration = SignedDuration::from_hours(400 * 24);
@@ -112,10 +114,11 @@ pub trait Ledger: Send + Sync + Debug {
     ) -> Result<bool, LedgerError>;
 }
 
-/// Opens the ledger that a URL names: `sqlite:///path` or `dynamodb://table`.
+/// Opens the ledger that a URL names: `sqlite:///path` or `dynamodb://table`. A file that cannot be opened
+/// becomes an [`UnopenedLedger`]: drills still run, and say so. DynamoDB is not requested yet.
 ///
 /// # Errors
-/// Another scheme, or a file that cannot be opened. DynamoDB is not requested yet.
+/// Another scheme.
 pub async fn open(url: &str) -> Result<Arc<dyn Ledger>, LedgerError> {
     if let Some(table) = url.strip_prefix("dynamodb://")
         && !table.is_empty()
@@ -126,7 +129,10 @@ pub async fn open(url: &str) -> Result<Arc<dyn Ledger>, LedgerError> {
     if let Some(path) = url.strip_prefix("sqlite://")
         && path.starts_with('/')
     {
-        return Ok(Arc::new(SqliteLedger::open(&PathBuf::from(path))?));
+        return Ok(match SqliteLedger::open(&PathBuf::from(path)) {
+            Ok(ledger) => Arc::new(ledger),
+            Err(error) => Arc::new(UnopenedLedger::new(url, crate::words::in_words(error))),
+        });
     }
     Err(LedgerError::Configuration(format!(
         "ledger.url: {url:?} names no ledger\nHINT: sqlite:///absolute/path/ledger.db or dynamodb://table"

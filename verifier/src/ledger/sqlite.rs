@@ -162,3 +162,30 @@ impl Ledger for SqliteLedger {
         Ok(changed == 1)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[tokio::test]
+    async fn alarms_change_only_by_the_version_that_was_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let ledger = SqliteLedger::open(&directory.path().join("new/ledger.db")).unwrap();
+        let other = SqliteLedger::open(&directory.path().join("new/ledger.db")).unwrap();
+        let first = WatchState::new("2026-11-22T09:00:00Z".parse().unwrap());
+        let second = first.claimed(first.first_seen, "second");
+        assert_eq!(ledger.watch_state("app").await.unwrap(), Versioned { version: 0, state: None });
+        assert!(
+            !ledger.replace_watch_state("app", 3, &first).await.unwrap(),
+            "no row has version 3"
+        );
+        assert!(ledger.replace_watch_state("app", 0, &first).await.unwrap());
+        assert!(!other.replace_watch_state("app", 0, &second).await.unwrap(), "came too late");
+        assert!(other.replace_watch_state("app", 1, &second).await.unwrap());
+        assert!(!ledger.replace_watch_state("app", 1, &first).await.unwrap(), "came too late");
+        let read = ledger.watch_state("app").await.unwrap();
+        assert_eq!(read, Versioned { version: 2, state: Some(second) });
+    }
+}

@@ -1,7 +1,7 @@
 //! What a drill task answers, as JSON, text and exit code.
 
 use replica::operator::Exit;
-use serde_json::{Value, json};
+use serde::ser::{Serialize, SerializeStruct, Serializer};
 
 use crate::drill;
 use crate::record::{Record, Verdict};
@@ -24,20 +24,6 @@ impl DrillAnswer {
         Verdict::over(self.records.iter().map(|record| record.verdict))
     }
 
-    /// The record where one database was named; else `{"verdict": the worst, "records": […]}`, however
-    /// many there are.
-    ///
-    /// # Errors
-    /// None that a record can cause.
-    pub fn json(&self) -> serde_json::Result<Value> {
-        match self.records.as_slice() {
-            [record] if self.one_named => serde_json::to_value(record),
-            records => {
-                Ok(json!({"verdict": self.verdict(), "records": serde_json::to_value(records)?}))
-            }
-        }
-    }
-
     /// For a terminal.
     #[must_use]
     pub fn text(&self) -> String {
@@ -51,6 +37,22 @@ impl DrillAnswer {
             Verdict::Pass => Exit::Holds,
             Verdict::Fail => Exit::Fails,
             Verdict::Inconclusive => Exit::Inconclusive,
+        }
+    }
+}
+
+/// The record where one database was named; else `{"verdict": the worst, "records": […]}`, however
+/// many there are.
+impl Serialize for DrillAnswer {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.records.as_slice() {
+            [record] if self.one_named => record.serialize(serializer),
+            records => {
+                let mut all = serializer.serialize_struct("DrillAnswer", 2)?;
+                all.serialize_field("verdict", &self.verdict())?;
+                all.serialize_field("records", records)?;
+                all.end()
+            }
         }
     }
 }

@@ -1,5 +1,4 @@
-//! The tasks of an operator's evening: drill every database, watch every database. Command line and Lambda
-//! run the same ones.
+//! The tasks: drill databases, watch databases. Command line and Lambda run the same ones.
 
 mod answer;
 mod drill;
@@ -8,14 +7,15 @@ mod watch;
 use std::sync::Arc;
 use std::time::Instant;
 
+use anyhow::Context;
 use async_trait::async_trait;
-use replica::operator::DatabaseArg;
+use replica::operator::{DatabaseArg, usage};
 use replica::store::S3Options;
 
 use crate::alert::{self, Mailer};
 use crate::config::Config;
 use crate::drill::{Asked, ShowProgress};
-use crate::ledger::{self, Ledger, LedgerError};
+use crate::ledger::{self, Ledger};
 use crate::watch::WatchAnswer;
 
 pub use answer::DrillAnswer;
@@ -60,12 +60,7 @@ impl Verifier {
         given: S3Options,
         progress: ShowProgress,
     ) -> anyhow::Result<Self> {
-        let ledger = ledger::open(&config.ledger_url()?).await.map_err(|error| match error {
-            LedgerError::Configuration(message) => {
-                anyhow::Error::from(replica::operator::usage(message))
-            }
-            other => other.into(),
-        })?;
+        let ledger = ledger::open(&config.ledger_url()?).await.context(usage("configuration"))?;
         let mailer = alert::mailer(config.alert.from.as_deref(), &config.alert.to).await;
         Ok(Self { config, given, ledger, mailer, progress })
     }

@@ -1,0 +1,56 @@
+//! A ledger that could not be opened: every use of it fails with the reason, so that a drill still restores and
+//! checks, and its record says that it is recorded nowhere.
+
+use async_trait::async_trait;
+use replica::documents::Receipt;
+
+use crate::ledger::{Entry, Ledger, LedgerError, Versioned};
+use crate::watch::WatchState;
+
+/// See the module.
+#[derive(Debug)]
+pub struct UnopenedLedger {
+    url: String,
+    reason: String,
+}
+
+impl UnopenedLedger {
+    /// Fails every call with `reason`.
+    #[must_use]
+    pub fn new(url: &str, reason: String) -> Self {
+        Self { url: url.to_owned(), reason }
+    }
+
+    fn refuse<T>(&self, action: &'static str) -> Result<T, LedgerError> {
+        let source = self.reason.clone().into();
+        Err(LedgerError::Unavailable { ledger: self.url.clone(), action, source })
+    }
+}
+
+#[async_trait]
+impl Ledger for UnopenedLedger {
+    fn url(&self) -> String {
+        self.url.clone()
+    }
+
+    async fn append(&self, _entry: &Entry) -> Result<(), LedgerError> {
+        self.refuse("record drill")
+    }
+
+    async fn last_pass(&self, _database: &str) -> Result<Option<Receipt>, LedgerError> {
+        self.refuse("read last PASS")
+    }
+
+    async fn watch_state(&self, _database: &str) -> Result<Versioned, LedgerError> {
+        self.refuse("read alarms")
+    }
+
+    async fn replace_watch_state(
+        &self,
+        _database: &str,
+        _seen: u64,
+        _next: &WatchState,
+    ) -> Result<bool, LedgerError> {
+        self.refuse("write alarms")
+    }
+}
