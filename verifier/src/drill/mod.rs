@@ -92,7 +92,7 @@ pub fn out_of_time(name: &str) -> Check {
 async fn attempt(request: &Request<'_>, draft: &mut Draft) -> Result<(), Check> {
     let store = &*request.store;
     // Read before the listing: what it calls durable must then be listed.
-    let heartbeat = heartbeat::read(store).await.map_err(in_words);
+    let heartbeat = within(request.deadline, heartbeat::read(store)).await?.map_err(in_words);
     draft.note_heartbeat(heartbeat.as_ref().ok().and_then(Option::as_ref));
     let restoring = async {
         let selected =
@@ -103,12 +103,7 @@ async fn attempt(request: &Request<'_>, draft: &mut Draft) -> Result<(), Check> 
             restore(request, &selected, &workspace).await.map_err(checks::chain_failed)?;
         Ok::<_, Check>((selected, workspace, restored))
     };
-    let (selected, workspace, restored) = match request.deadline {
-        Some(deadline) => tokio::time::timeout_at(deadline.into(), restoring)
-            .await
-            .map_err(|_elapsed| out_of_time("chain"))??,
-        None => restoring.await?,
-    };
+    let (selected, workspace, restored) = within(request.deadline, restoring).await??;
     draft.record.txid = Some(restored.txid);
     draft.record.restore = Some(RestoreFigures {
         seconds: millis(restored.elapsed.as_secs_f64()),
@@ -126,6 +121,19 @@ async fn attempt(request: &Request<'_>, draft: &mut Draft) -> Result<(), Check> 
     draft.record.checks.extend(found);
     draft.record.tables = tables;
     Ok(())
+}
+
+/// What `work` gives, unless the deadline passes first.
+pub(crate) async fn within<T>(
+    deadline: Option<Instant>,
+    work: impl Future<Output = T>,
+) -> Result<T, Check> {
+    match deadline {
+        Some(deadline) => tokio::time::timeout_at(deadline.into(), work)
+            .await
+            .map_err(|_elapsed| out_of_time("chain")),
+        None => Ok(work.await),
+    }
 }
 
 async fn restore(

@@ -13,7 +13,7 @@ use replica::store::{Key, Store, StoreError, read_all};
 
 use crate::alert::drill_mail;
 use crate::databases::{Database, Databases, databases};
-use crate::drill::{Asked, Draft, Request, Workspace, drill, out_of_time};
+use crate::drill::{Asked, Draft, Request, Workspace, drill, out_of_time, within};
 use crate::ledger::Entry;
 use crate::record::{Check, Record, Status, Verdict};
 use crate::tasks::{DrillAnswer, DrillTask, Verifier};
@@ -68,7 +68,7 @@ impl Verifier {
             let witness = Witness { last_pass: None, problem: None };
             return (draft.finish(std::time::Duration::ZERO), witness);
         }
-        let witness = self.witness(database).await;
+        let witness = self.witness(database, task.deadline).await;
         let request = Request {
             database: &database.name,
             store: database.store.clone(),
@@ -84,14 +84,14 @@ impl Verifier {
 
     /// The last PASS: the ledger's where it names a generation (whose id is unique); else the receipt
     /// beside the data, since of two replicas that Litestream wrote the names tell nothing.
-    async fn witness(&self, database: &Database) -> Witness {
+    async fn witness(&self, database: &Database, deadline: Option<Instant>) -> Witness {
         let (ledgers, problem) = match self.ledger.last_pass(&database.name).await {
             Ok(pass) => (pass, None),
             Err(error) => (None, Some(Check::new("ledger", Status::Error, in_words(error)))),
         };
         let last_pass = match ledgers.filter(|pass| pass.generation.is_some()) {
             Some(pass) => Some(pass),
-            None => receipt(&*database.store).await,
+            None => within(deadline, receipt(&*database.store)).await.ok().flatten(),
         };
         Witness { last_pass, problem }
     }
