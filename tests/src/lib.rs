@@ -7,5 +7,6 @@ pub mod litestream;
 pub mod process;
 pub mod s3_server;
 pub mod stores;
+pub mod shipping;
 pub mod systemd;
 pub mod writer;

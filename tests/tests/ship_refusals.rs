@@ -1,0 +1,140 @@
+//! What cannot be shipped is refused with the reason and what to do, and never stops the others.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::Connection;
+use seaworthy_tests::process::{Process, run};
+use seaworthy_tests::shipping::Shipping;
+use seaworthy_tests::writer;
+use shipper::wal::attach;
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+fn refusal(path: &Path) -> String {
+    attach::check(path).unwrap_err().to_string()
+}
+
+#[test]
+fn each_refusal_names_the_reason_and_the_next_step() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("app.db");
+    let expect = |reason: &str| {
+        let text = refusal(&path);
+        assert!(text.contains(reason) && text.contains("\nHINT: "), "{text}");
+        assert!(text.contains(&path.display().to_string()), "{text}");
+    };
+    expect("no such file");
+    fs::create_dir(&path).unwrap();
+    expect("not a regular file");
+    fs::remove_dir(&path).unwrap();
+    fs::write(&path, b"").unwrap();
+    expect("empty");
+    fs::write(&path, vec![7; 8192]).unwrap();
+    expect("not a SQLite database");
+    fs::remove_file(&path).unwrap();
+    let db = Connection::open(&path).unwrap();
+    db.execute_batch("CREATE TABLE t (a)").unwrap();
+    drop(db);
+    expect("not in WAL mode");
+    let before = fs::read(&path).unwrap();
+    assert_eq!(before, fs::read(&path).unwrap());
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "nothing was created");
+}
+
+#[test]
+fn one_broken_database_never_stops_the_others() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    writer::create(&at("good.db"), 4096, 100).unwrap();
+    fs::write(at("text.db"), "not a database, but long enough for a header".repeat(9)).unwrap();
+    let url = format!("file://{}", at("replica").display());
+    let shipping = Shipping::new(directory.path(), &url, "", Vec::new());
+    let (good, text, missing) = (at("good.db"), at("text.db"), at("missing.db"));
+    let databases = [("text", text.as_path()), ("missing", &missing), ("good", &good)];
+    let mut shipper = shipping.start(&databases, "100ms").unwrap();
+    shipper.stop(LIMIT).unwrap();
+    let output = shipper.output();
+    assert!(output.contains("not a SQLite database"), "{output}");
+    assert!(output.contains("no such file"), "{output}");
+    shipping.restore("good", &at("copy.db")).unwrap();
+    writer::checkpoint_truncate(&good).unwrap();
+    writer::same_bytes(&at("copy.db"), &good).unwrap();
+}
+
+#[test]
+fn a_second_shipper_on_the_same_state_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let database = directory.path().join("app.db");
+    writer::create(&database, 4096, 10).unwrap();
+    let url = format!("file://{}", directory.path().join("replica").display());
+    let shipping = Shipping::new(directory.path(), &url, "", Vec::new());
+    let mut first = shipping.start(&[("app", &database)], "1s").unwrap();
+    let mut second = shipping.shipper().unwrap();
+    second.arg("run").arg("--config").arg(directory.path().join("shipper.toml"));
+    let output = run(&mut second, 1).unwrap();
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(text.contains("another shipper") && text.contains("HINT"), "{text}");
+    first.stop(LIMIT).unwrap();
+}
+
+/// The shipper starts first after a boot (no `-wal`, no `-shm`), as root, as the owner, or as somebody
+/// else; then the application writes as its own user. Needs the right to become another user.
+#[test]
+fn a_shipper_that_starts_first_never_locks_the_application_out() {
+    const APPLICATION: u32 = 12_345;
+    const STRANGER: u32 = 12_346;
+    assert!(rustix::process::geteuid().is_root(), "run this test as root: it acts as two users");
+    for (user, ships) in [(0, true), (APPLICATION, true), (STRANGER, false)] {
+        let directory = tempfile::tempdir().unwrap();
+        let data = directory.path().join("data");
+        fs::create_dir(&data).unwrap();
+        let database = data.join("app.db");
+        writer::create(&database, 4096, 10).unwrap();
+        for (path, mode, owner) in [
+            (directory.path(), 0o777, 0),
+            (&data, 0o777, APPLICATION),
+            (&database, 0o666, APPLICATION),
+        ] {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+            std::os::unix::fs::chown(path, Some(owner), Some(owner)).unwrap();
+        }
+        let url = format!("file://{}", directory.path().join("replica").display());
+        let shipping = Shipping::new(directory.path(), &url, "", Vec::new());
+        let config = shipping.configure(&[("app", &database)], "100ms").unwrap();
+        let program = directory.path().join("shipper");
+        // The checkout may be in a directory that only root can enter.
+        fs::copy(shipping.shipper().unwrap().get_program(), &program).unwrap();
+        let mut command = seaworthy_tests::process::command(&program);
+        command.arg("run").arg("--config").arg(&config).uid(user).gid(user);
+        let mut shipper = Process::start(command).unwrap();
+        let told = if ships { "new generation" } else { "could lock the application out" };
+        let output = |text: &str| text.contains(told);
+        while !output(&shipper.output()) {
+            shipper.until(LIMIT, || true).unwrap();
+            std::thread::sleep(Duration::from_millis(20));
+        }
+
+        let mut application = seaworthy_tests::process::command("python3");
+        application
+            .args(["-c", "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); \
+                   c.execute(\"INSERT INTO item (name) VALUES ('from the application')\"); c.commit()"])
+            .arg(&database)
+            .uid(APPLICATION)
+            .gid(APPLICATION);
+        run(&mut application, 0).unwrap_or_else(|error| panic!("shipper as {user}: {error:#}"));
+        for suffix in ["-wal", "-shm"] {
+            let path = data.join(format!("app.db{suffix}"));
+            if let Ok(file) = fs::metadata(path) {
+                assert_eq!(file.uid(), APPLICATION, "shipper as {user}: owner of app.db{suffix}");
+            }
+        }
+        shipper.stop(LIMIT).unwrap();
+        assert_eq!(directory.path().join("replica/app").exists(), ships, "shipper as {user}");
+    }
+}
