@@ -152,10 +152,10 @@ impl Engine {
         self.check_files(now)?;
         let as_of = self.clock.now();
         let mark = self.look(now, as_of, to_the_end)?;
-        if let Some(snapshot) = &mut self.snapshot {
-            if snapshot.slice(self.pace.snapshot_slice)? {
-                self.finish_snapshot()?;
-            }
+        if let Some(snapshot) = &mut self.snapshot
+            && snapshot.slice(self.pace.snapshot_slice)?
+        {
+            self.finish_snapshot()?;
         }
         self.keep_wal_small(now, mark)?;
         Ok(self.report(now, as_of))

@@ -71,12 +71,13 @@ impl Hold {
         let next = 1 - self.current;
         let mark = sqlite::begin_read(&self.readers[next], self.page_size)?;
         let restartable = can_be_restartable(self.mark, mark);
-        if restartable && captured != mark.position {
-            if let Err(error) = capture(&self.readers[next], self.mark, mark) {
-                // The capture's error is the one to tell; the old transaction is still ours.
-                let _ = sqlite::end_read(&self.readers[next]);
-                return Err(error);
-            }
+        if restartable
+            && captured != mark.position
+            && let Err(error) = capture(&self.readers[next], self.mark, mark)
+        {
+            // The capture's error is the one to tell; the old transaction is still ours.
+            let _ = sqlite::end_read(&self.readers[next]);
+            return Err(error);
         }
         sqlite::end_read(&self.readers[self.current])?;
         self.current = next;

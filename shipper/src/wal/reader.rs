@@ -156,6 +156,7 @@ pub fn wal_path(database: &Path) -> PathBuf {
 /// From (page, frame) pairs in any order to the last frame of each page up to `commit`.
 fn newest_per_page(mut frames: Vec<u64>, commit: u32) -> Vec<(PageNumber, u32)> {
     frames.sort_unstable();
+    #[expect(clippy::cast_possible_truncation, reason = "each is one half of the 64 bits")]
     let split = |packed: u64| ((packed >> 32) as u32, (packed & u64::from(u32::MAX)) as u32);
     let mut pages: Vec<(PageNumber, u32)> = Vec::new();
     for (page, frame) in frames.into_iter().map(split) {
