@@ -12,6 +12,7 @@ use replica::restore::Target;
 use replica::store::{Key, Store, StoreError, read_all};
 
 use crate::alert::drill_mail;
+use crate::config::Config;
 use crate::databases::{Database, Databases, databases};
 use crate::drill::{Asked, Draft, Request, Workspace, drill, out_of_time, within};
 use crate::ledger::Entry;
@@ -37,7 +38,12 @@ impl Verifier {
             records: Vec::new(),
             mail_failed: false,
         };
-        let found = match databases(&self.config, &task.databases, &self.given).await? {
+        let listing = databases(&self.config, &task.databases, &self.given);
+        let listed = match within(task.deadline, listing).await {
+            Ok(listed) => listed?,
+            Err(_out_of_time) => out_of_time_listing(&self.config),
+        };
+        let found = match listed {
             Databases::Found(found) => found,
             Databases::Unlisted { url, error } => {
                 let record = unlisted(&url, error, &task.asked);
@@ -140,6 +146,18 @@ impl Verifier {
         }
         answer.records.push(record);
     }
+}
+
+/// The store did not list its databases before the deadline.
+fn out_of_time_listing(config: &Config) -> Databases {
+    let url = config.replica.url.clone().unwrap_or_default();
+    let error = StoreError::Unavailable {
+        target: url.clone(),
+        action: "list databases",
+        attempts: 1,
+        source: "deadline reached".into(),
+    };
+    Databases::Unlisted { url, error: Some(error) }
 }
 
 /// The record where it cannot be told which databases there are.
