@@ -66,7 +66,11 @@ fn what_litestream_wrote_passes_with_its_row_counts() {
         let mut fields: Vec<_> = record.as_object().unwrap().keys().map(String::as_str).collect();
         fields.sort_unstable();
         assert_eq!(fields, FIELDS);
-        assert_eq!(world.recorded().unwrap(), [record.clone()], "the ledger has what was printed");
+        assert_eq!(
+            world.recorded().unwrap(),
+            std::slice::from_ref(&record),
+            "the ledger has what was printed"
+        );
         let receipt: Value =
             serde_json::from_slice(&fs::read(world.replica("app").join("receipt.json")).unwrap())
                 .unwrap();
@@ -202,7 +206,9 @@ fn a_copy_that_restores_but_does_not_hold_fails() {
     let orphan = format!(
         "{PARENT_AND_CHILD} PRAGMA foreign_keys = OFF; INSERT INTO child VALUES (7, 99, '')"
     );
-    let cases: [(&str, &str, fn(&mut Vec<u8>), &str, &str); 3] = [
+    // What it is, the SQL that makes it, what is then done to its bytes, the check that fails, its words.
+    type Case<'a> = (&'a str, &'a str, fn(&mut Vec<u8>), &'a str, &'a str);
+    let cases: [Case<'_>; 3] = [
         ("sound", PARENT_AND_CHILD, |_| (), "", ""),
         ("orphan", &orphan, |_| (), "foreign_key_check", "child row 7 references parent"),
         (
