@@ -13,7 +13,7 @@ use rusqlite::Connection;
 use crate::clock::Clock;
 use crate::ship::pages::read_page;
 use crate::ship::spool::{Spool, Spooled};
-use crate::wal::bytes::{FRAME_HEADER_SIZE, Position, WalChecksum, frame_offset};
+use crate::wal::bytes::{FRAME_HEADER_SIZE, Position, WalChecksum, WalError, frame_offset};
 use crate::wal::reader::{Changes, WalReader};
 use crate::wal::sqlite::Mark;
 
@@ -111,7 +111,10 @@ impl Capture {
             self.position = Position { checksum: to.position.checksum, ..from };
             return Ok(None);
         }
-        let changes = self.wal.changes(from, to, self.page_count)?;
+        let changes = self.wal.changes(from, to, self.page_count).map_err(|error| {
+            // Within the index's bounds every frame verifies, unless the file is not what it was.
+            if error.is::<WalError>() { Discontinuity(format!("{error:#}")).into() } else { error }
+        })?;
         let txids = TxidRange::single(self.next);
         let header = Header {
             page_size: self.page_size,

@@ -292,6 +292,7 @@ impl Engine {
             Some(false) => self.blocked(now, false)?,
             None => {}
         }
+        self.last_look = (self.hold.mark(), now);
         self.last_hand_over = now;
         Ok(())
     }

@@ -191,3 +191,79 @@ pub fn frame_offset(number: u32, page_size: PageSize) -> u64 {
 fn be_u32(bytes: &[u8], at: usize) -> u32 {
     u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// A WAL that real SQLite wrote here, with its frames.
+    fn real_wal() -> (Vec<u8>, usize) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("app.db");
+        let db = rusqlite::Connection::open(&path).unwrap();
+        db.execute_batch(
+            "PRAGMA page_size = 1024; PRAGMA journal_mode = WAL; CREATE TABLE t (a);
+             INSERT INTO t VALUES (randomblob(3000)); INSERT INTO t VALUES (1);",
+        )
+        .unwrap();
+        (std::fs::read(crate::wal::reader::wal_path(&path)).unwrap(), 1024)
+    }
+
+    /// The same WAL as a machine of the other byte order would have checksummed it.
+    fn in_other_order(mut wal: Vec<u8>, page_size: usize) -> Vec<u8> {
+        let order = match be_u32(&wal, 0) {
+            MAGIC_LITTLE_ENDIAN => ByteOrder::Big,
+            _ => ByteOrder::Little,
+        };
+        let magic = match order {
+            ByteOrder::Big => MAGIC_BIG_ENDIAN,
+            ByteOrder::Little => MAGIC_LITTLE_ENDIAN,
+        };
+        wal[..4].copy_from_slice(&magic.to_be_bytes());
+        let mut sum = WalChecksum::default().extend(order, &wal[..24]);
+        wal[24..28].copy_from_slice(&sum.0.to_be_bytes());
+        wal[28..32].copy_from_slice(&sum.1.to_be_bytes());
+        for frame in wal[WAL_HEADER_SIZE..].chunks_exact_mut(FRAME_HEADER_SIZE + page_size) {
+            sum = sum.extend(order, &frame[..8]).extend(order, &frame[FRAME_HEADER_SIZE..]);
+            frame[16..20].copy_from_slice(&sum.0.to_be_bytes());
+            frame[20..24].copy_from_slice(&sum.1.to_be_bytes());
+        }
+        wal
+    }
+
+    fn verify_all(wal: &[u8], page_size: usize) -> Result<Vec<Frame>, WalError> {
+        let header = WalHeader::decode(wal[..WAL_HEADER_SIZE].try_into().unwrap())?;
+        let mut sum = header.checksum;
+        let mut frames = Vec::new();
+        for (index, bytes) in
+            wal[WAL_HEADER_SIZE..].chunks_exact(FRAME_HEADER_SIZE + page_size).enumerate()
+        {
+            let number = u32::try_from(index).unwrap() + 1;
+            let (frame, next) = Frame::verify(&header, number, sum, bytes)?;
+            frames.push(frame);
+            sum = next;
+        }
+        Ok(frames)
+    }
+
+    #[test]
+    fn frames_of_a_real_wal_verify_in_either_byte_order() {
+        let (wal, page_size) = real_wal();
+        let frames = verify_all(&wal, page_size).unwrap();
+        assert!(frames.len() > 4, "{frames:?}");
+        assert_eq!(frames.last().unwrap().commit, 4, "{frames:?}");
+        assert_eq!(verify_all(&in_other_order(wal, page_size), page_size).unwrap(), frames);
+    }
+
+    #[test]
+    fn every_flipped_byte_is_noticed() {
+        let (wal, page_size) = real_wal();
+        for at in 0..wal.len() {
+            let mut damaged = wal.clone();
+            damaged[at] ^= 0x10;
+            // The count of checkpoints (12..16) is under the header's checksum, too.
+            assert!(verify_all(&damaged, page_size).is_err(), "byte {at} is not checked");
+        }
+    }
+}

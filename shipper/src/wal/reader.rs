@@ -108,7 +108,7 @@ impl WalReader {
                 if frame.commit != 0 {
                     fewest = fewest.min(frame.commit);
                 }
-                newest.push(u64::from(frame.page) << 32 | u64::from(number));
+                newest.push((frame.page, number));
                 number += 1;
             }
         }
@@ -154,12 +154,10 @@ pub fn wal_path(database: &Path) -> PathBuf {
 }
 
 /// From (page, frame) pairs in any order to the last frame of each page up to `commit`.
-fn newest_per_page(mut frames: Vec<u64>, commit: u32) -> Vec<(PageNumber, u32)> {
+fn newest_per_page(mut frames: Vec<(u32, u32)>, commit: u32) -> Vec<(PageNumber, u32)> {
     frames.sort_unstable();
-    #[expect(clippy::cast_possible_truncation, reason = "each is one half of the 64 bits")]
-    let split = |packed: u64| ((packed >> 32) as u32, (packed & u64::from(u32::MAX)) as u32);
     let mut pages: Vec<(PageNumber, u32)> = Vec::new();
-    for (page, frame) in frames.into_iter().map(split) {
+    for (page, frame) in frames {
         if page > commit {
             break;
         }
@@ -170,4 +168,17 @@ fn newest_per_page(mut frames: Vec<u64>, commit: u32) -> Vec<(PageNumber, u32)> 
         }
     }
     pages
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_newest_frame_of_each_page_up_to_the_end_counts() {
+        let frames = vec![(3, 1), (1, 2), (9, 3), (3, 4), (2, 5), (1, 6)];
+        let page = |number| PageNumber::new(number).unwrap();
+        assert_eq!(newest_per_page(frames, 8), [(page(1), 6), (page(2), 5), (page(3), 4)]);
+    }
 }
