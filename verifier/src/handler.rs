@@ -1,8 +1,8 @@
 //! The Lambda: an event in, what `--json` prints out.
 //!
 //! A FAIL or INCONCLUSIVE drill is a successful invocation, for the record is the answer. The invocation itself
-//! fails for an event or a configuration that cannot work, and when a mail that was due could
-//! not be sent: then the function's own error alarm is the last one left to ring.
+//! fails for an event or a configuration that cannot work, when a mail that was due could
+//! not be sent, and when a watch could not see what it watches: then the function's own error alarm is the last one left to ring.
 //! Services are prepared at the first invocation, so that the start-up asks nothing of the network and a wrong
 //! configuration is told in an answer.
 
@@ -35,7 +35,7 @@ struct Event {
 /// Answers one event.
 ///
 /// # Errors
-/// An event or configuration that cannot work, or a mail that could not be sent.
+/// An event or configuration that cannot work, a mail that could not be sent, or a watch that is blind.
 pub async fn handle(
     tasks: &dyn Tasks,
     event: Value,
@@ -71,6 +71,11 @@ pub async fn handle(
             anyhow::ensure!(
                 !answer.mail_failed(),
                 "an alarm could not be mailed: {json}\nHINT: check [alert] and that the sender is verified in SES"
+            );
+            anyhow::ensure!(
+                !answer.is_blind(),
+                "the watch could not find everything out: {json}\n\
+                 HINT: each detail says what could not be read; until then no alarm can be trusted to come"
             );
             Ok(json)
         }
@@ -132,12 +137,13 @@ mod tests {
     use crate::drill::Draft;
     use crate::record::{Check, Status};
     use crate::tasks::DrillAnswer;
-    use crate::watch::WatchAnswer;
+    use crate::watch::{Life, MailOutcome, WatchAnswer, WatchReport};
 
     #[derive(Default)]
     struct Fake {
         asked: Mutex<Vec<String>>,
         mail_failed: bool,
+        watched: Vec<WatchReport>,
     }
 
     #[async_trait(?Send)]
@@ -156,7 +162,7 @@ mod tests {
         async fn watch(&self) -> anyhow::Result<WatchAnswer> {
             Ok(WatchAnswer {
                 watched_at: "2026-11-22T09:00:00Z".parse().unwrap(),
-                databases: vec![],
+                databases: self.watched.clone(),
             })
         }
     }
@@ -200,6 +206,40 @@ mod tests {
         let fake = Fake { mail_failed: true, ..Fake::default() };
         let error = handle(&fake, json!({"task": "drill"}), None).await.unwrap_err().to_string();
         assert!(error.contains("verdict is FAIL and its mail could not be sent"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_watch_that_sees_nothing_fails_the_invocation() {
+        let seen = WatchReport {
+            database: "app".to_owned(),
+            state: Some(Life::Fresh),
+            detail: String::new(),
+            proof_overdue: Some(false),
+            last_pass: None,
+            mail: MailOutcome::None,
+        };
+        let unread = WatchReport {
+            state: None,
+            detail: "s3://b/p: access denied".to_owned(),
+            ..seen.clone()
+        };
+        let unrecorded = WatchReport { proof_overdue: None, ..seen.clone() };
+        for (watched, works) in [
+            (vec![seen.clone()], true),
+            (vec![WatchReport { state: Some(Life::Dead), ..seen.clone() }], true),
+            (vec![], false),
+            (vec![seen.clone(), unread], false),
+            (vec![seen, unrecorded], false),
+        ] {
+            let fake = Fake { watched, ..Fake::default() };
+            let answer = handle(&fake, json!({"task": "watch"}), None).await;
+            match answer {
+                Ok(_) => assert!(works, "{:?}", fake.watched),
+                Err(error) => {
+                    assert!(!works && error.to_string().contains("could not find"), "{error}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -63,6 +63,7 @@ mod tests {
         Standing {
             life,
             life_detail: "the last heartbeat is of <then>".to_owned(),
+            pending: false,
             proof_overdue: false,
             proof_detail: "last PASS".to_owned(),
         }

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use replica::restore::Inventory;
-use replica::store::Store;
+use replica::store::{Store, StoreError};
 
 use crate::alert::watch_mail;
 use crate::databases::{Database, Databases, databases};
@@ -17,28 +17,20 @@ use crate::words::in_words;
 
 impl Verifier {
     pub(super) async fn watch_all(&self) -> anyhow::Result<WatchAnswer> {
-        let now = Timestamp::now();
+        let watched_at = Timestamp::now();
         let found = match databases(&self.config, &[], &self.given).await? {
             Databases::Found(found) => found,
-            Databases::Unlisted { url, error: Some(error) } => {
-                let error = anyhow::Error::from(error).context(format!("list databases of {url}"));
-                let report = WatchReport {
-                    database: url,
-                    state: None,
-                    detail: in_words(error),
-                    proof_overdue: None,
-                    last_pass: None,
-                    mail: MailOutcome::None,
-                };
-                return Ok(WatchAnswer { watched_at: now, databases: vec![report] });
+            Databases::Unlisted { url, error } => {
+                let databases = vec![unlisted(url, error)];
+                return Ok(WatchAnswer { watched_at, databases });
             }
-            Databases::Unlisted { .. } => Vec::new(),
         };
         let mut reports = Vec::new();
         for database in &found {
-            reports.push(self.watch_one(database, now).await);
+            // Each at its own time: many slow databases may outlast a claim's lease.
+            reports.push(self.watch_one(database, Timestamp::now()).await);
         }
-        Ok(WatchAnswer { watched_at: now, databases: reports })
+        Ok(WatchAnswer { watched_at, databases: reports })
     }
 
     async fn watch_one(&self, database: &Database, now: Timestamp) -> WatchReport {
@@ -84,7 +76,8 @@ impl Verifier {
         report.detail = detail.join("; ");
         if let Ok(seen) = seen {
             let findings = Findings {
-                life: report.state.map(|life| life.is_bad()),
+                // While the first snapshot is under way, an open alarm neither ends nor goes on.
+                life: report.state.filter(|_| !judgement.pending).map(|life| life.is_bad()),
                 proof: report.proof_overdue,
             };
             let shown = life_known.then_some(&judgement);
@@ -125,9 +118,10 @@ impl Verifier {
                 tracing::error!(
                     db = name,
                     error = in_words(error),
-                    "alarm not claimed, so not mailed"
+                    "alarms not written, so nothing mailed"
                 );
-                if notices.is_empty() { MailOutcome::None } else { MailOutcome::Failed }
+                // At first sight too: unless it is written down, no proof is ever overdue.
+                MailOutcome::Failed
             }
         }
     }
@@ -163,6 +157,26 @@ impl Verifier {
             }
         }
         MailOutcome::Sent
+    }
+}
+
+/// What is said where it cannot be told which databases there are: of no database, but of the URL.
+fn unlisted(url: String, error: Option<StoreError>) -> WatchReport {
+    let detail = match error {
+        Some(error) => {
+            in_words(anyhow::Error::from(error).context(format!("list databases of {url}")))
+        }
+        None => format!(
+            "no database is there\nHINT: check [replica] url ({url}), and that a shipper ships to it"
+        ),
+    };
+    WatchReport {
+        database: url,
+        state: None,
+        detail,
+        proof_overdue: None,
+        last_pass: None,
+        mail: MailOutcome::None,
     }
 }
 

@@ -56,14 +56,19 @@ impl WatchAnswer {
             report.state.is_some_and(Life::is_bad) || report.proof_overdue == Some(true)
         }) {
             Exit::Fails
-        } else if self.databases.is_empty()
-            || any(|report| report.state.is_none() || report.proof_overdue.is_none())
-            || self.mail_failed()
-        {
+        } else if self.is_blind() || self.mail_failed() {
             Exit::Inconclusive
         } else {
             Exit::Holds
         }
+    }
+
+    /// Nothing is there to watch, or something of it could not be found out: no mail tells of it.
+    #[must_use]
+    pub fn is_blind(&self) -> bool {
+        let unknown =
+            |report: &WatchReport| report.state.is_none() || report.proof_overdue.is_none();
+        self.databases.is_empty() || self.databases.iter().any(unknown)
     }
 
     /// A mail that was due could not be sent.
@@ -89,5 +94,46 @@ impl WatchAnswer {
             text.push_str(&format!("{}  {state}  {proof}  ({})\n", report.database, report.detail));
         }
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn answer(databases: Vec<WatchReport>) -> WatchAnswer {
+        WatchAnswer { watched_at: "2026-11-22T09:00:00Z".parse().unwrap(), databases }
+    }
+
+    fn report(state: Option<Life>, proof_overdue: Option<bool>, mail: MailOutcome) -> WatchReport {
+        WatchReport {
+            database: "app".to_owned(),
+            state,
+            detail: String::new(),
+            proof_overdue,
+            last_pass: None,
+            mail,
+        }
+    }
+
+    #[test]
+    fn what_was_not_seen_is_not_well() {
+        let (fresh, dead) = (Some(Life::Fresh), Some(Life::Dead));
+        let (none, failed) = (MailOutcome::None, MailOutcome::Failed);
+        let well = || report(fresh, Some(false), none);
+        assert_eq!((answer(vec![]).is_blind(), answer(vec![]).exit()), (true, Exit::Inconclusive));
+        for (other, blind, exit) in [
+            (well(), false, Exit::Holds),
+            (report(None, Some(false), none), true, Exit::Inconclusive),
+            (report(fresh, None, none), true, Exit::Inconclusive),
+            (report(fresh, Some(false), failed), false, Exit::Inconclusive),
+            (report(fresh, Some(true), none), false, Exit::Fails),
+            (report(dead, None, none), true, Exit::Fails),
+        ] {
+            let answer = answer(vec![well(), other]);
+            assert_eq!((answer.is_blind(), answer.exit()), (blind, exit), "{answer:?}");
+        }
     }
 }

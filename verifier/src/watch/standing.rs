@@ -57,14 +57,17 @@ pub struct Standing {
     pub life: Life,
     /// Why this is said of it.
     pub life_detail: String,
+    /// The first snapshot is under way: it is too early to say that `life` is well or not.
+    pub pending: bool,
     /// No PASS for longer than allowed.
     pub proof_overdue: bool,
     /// Why this is said of it.
     pub proof_detail: String,
 }
 
-/// Judges the evidence at `now`. A database that was never drilled, or whose first snapshot is not
-/// complete, is measured from when it was first seen.
+/// Judges the evidence at `now`. A database that was never drilled is measured from when it was first
+/// seen; one whose first snapshot is not complete, from then or from when its generation began, whichever is
+/// later (a restarted shipper may begin a new one).
 #[must_use]
 pub fn standing(
     now: Timestamp,
@@ -86,12 +89,14 @@ pub fn standing(
         ),
         (None, None) => (Life::Dead, "nothing is there: no heartbeat and no object".to_owned()),
     };
+    let pending = life == Life::Fresh
+        && evidence.heartbeat.as_ref().is_some_and(|heartbeat| heartbeat.synced_at.is_none());
     let proof_overdue = age(now, evidence.last_pass.unwrap_or(first_seen)) > proof_after;
     let proof_detail = match evidence.last_pass {
         Some(pass) => format!("last PASS {pass}"),
         None => format!("never passed a drill (watched since {first_seen})"),
     };
-    Standing { life, life_detail, proof_overdue, proof_detail }
+    Standing { life, life_detail, pending, proof_overdue, proof_detail }
 }
 
 fn by_heartbeat(
@@ -107,7 +112,7 @@ fn by_heartbeat(
         return (Life::Dead, format!("the last heartbeat is of {written}{error}"));
     }
     match heartbeat.synced_at {
-        None if age(now, first_seen) > stale_after => {
+        None if age(now, first_seen.max(began(heartbeat))) > stale_after => {
             (Life::Stuck, format!("heartbeat of {written}, but nothing was ever durable{error}"))
         }
         None => {
@@ -127,6 +132,17 @@ fn by_heartbeat(
             (life, format!("everything durable at {synced}"))
         }
     }
+}
+
+/// When the heartbeat's generation began, by the time in its id. One later than the heartbeat itself
+/// is not believed: it would be young for ever.
+fn began(heartbeat: &Heartbeat) -> Timestamp {
+    let uuid = heartbeat.generation.uuid();
+    uuid.get_timestamp()
+        .and_then(|time| i64::try_from(time.to_unix().0).ok())
+        .and_then(|seconds| Timestamp::from_second(seconds).ok())
+        .filter(|began| *began <= heartbeat.written_at)
+        .unwrap_or(Timestamp::MIN)
 }
 
 /// How long ago; nothing for a time that is yet to come (clocks differ).
@@ -179,6 +195,36 @@ mod tests {
             let standing = standing(at(100), at(first_seen), &evidence, STALE, PROOF);
             assert_eq!(standing.life, life, "{evidence:?}");
         }
+    }
+
+    /// A heartbeat of minute 99 without anything durable, of a generation of minute `began`.
+    fn snapshotting(began: i64) -> Evidence {
+        let mut evidence = heartbeat(99, None, None);
+        let seconds = at(began).as_second().unsigned_abs();
+        let time = uuid::Timestamp::from_unix(uuid::NoContext, seconds, 0);
+        evidence.heartbeat.as_mut().unwrap().generation =
+            uuid::Uuid::new_v7(time).to_string().parse().unwrap();
+        evidence
+    }
+
+    #[test]
+    fn a_first_snapshot_has_time_from_the_generations_beginning() {
+        // Now is minute 100; stale after 15.
+        for (began, first_seen, life) in [
+            (98, -100_000, Life::Fresh),
+            (85, -100_000, Life::Fresh),
+            (84, -100_000, Life::Stuck),
+            (-5000, -100_000, Life::Stuck),
+            (-5000, 90, Life::Fresh),
+            (5000, -100_000, Life::Stuck),
+        ] {
+            let evidence = snapshotting(began);
+            let standing = standing(at(100), at(first_seen), &evidence, STALE, PROOF);
+            assert_eq!(standing.life, life, "{began} {first_seen}");
+            assert_eq!(standing.pending, life == Life::Fresh, "{began} {first_seen}");
+        }
+        let shipped = heartbeat(99, Some(99), Some(99));
+        assert!(!standing(at(100), at(0), &shipped, STALE, PROOF).pending);
     }
 
     #[test]
