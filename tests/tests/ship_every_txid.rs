@@ -66,7 +66,7 @@ impl Run {
         // fsync, which this test is not about.
         application.execute_batch("PRAGMA cache_size = 20; PRAGMA synchronous = OFF").unwrap();
         let witness = open(&path);
-        let spool = Arc::new(Spool::create(directory.path().join("spool")).unwrap());
+        let spool = Arc::new(Spool::create(&directory.path().join("spool")).unwrap());
         let attachable = attach::check(&path).unwrap();
         // Every slice of the snapshot is as short as it can be, so that changes fall between them.
         let pace = Pace { sync_interval: Duration::ZERO, snapshot_slice: Duration::ZERO };

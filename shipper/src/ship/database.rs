@@ -21,7 +21,7 @@ use crate::ship::heartbeat::Pulse;
 use crate::ship::notify::{Notice, Watch};
 use crate::ship::spool::Spool;
 use crate::ship::status::Status;
-use crate::ship::upload::{OtherWriter, Uploader};
+use crate::ship::upload::{Ended, Uploader};
 use crate::wal::{attach, reader::wal_path};
 
 /// Pause before a database that could not be attached is tried again.
@@ -89,20 +89,21 @@ impl Database {
 
     async fn attach(&self) -> anyhow::Result<(Engine, Arc<Spool>)> {
         let Self { config, spool, clock, .. } = self.clone();
+        let path = self.path();
         blocking(move || {
-            let attachable = attach::check(&config.path)?;
+            let attachable = attach::check(&path)?;
             if let Some(warning) = attachable.warning() {
-                warn!("{}: {warning}", config.path.display());
+                warn!("{}: {warning}", path.display());
             }
-            let spool = Arc::new(Spool::create(spool)?);
+            let spool = Arc::new(Spool::create(&spool)?);
             let engine = Engine::attach(
-                &config.path,
+                &path,
                 attachable,
                 Pace::new(config.sync_interval),
                 spool.clone(),
                 clock,
             )
-            .with_context(|| format!("attach {}", config.path.display()))?;
+            .with_context(|| format!("attach {}", path.display()))?;
             Ok((engine, spool))
         })
         .await?
@@ -140,8 +141,8 @@ impl Database {
             let _ = hurry.send(true);
             let synced = tokio::time::timeout(FINAL_SYNC, driver.finish(&spool, &mut uploads));
             match synced.await {
-                Ok(()) => info!("stopped, everything is in the bucket"),
-                Err(_) => {
+                Ok(true) => info!("stopped, everything is in the bucket"),
+                Ok(false) | Err(_) => {
                     let (files, bytes) = spool.backlog();
                     error!(files, bytes, "stopped before everything was in the bucket");
                 }
@@ -159,16 +160,17 @@ impl Database {
         &mut self,
         driver: &mut Driver,
         notice: Option<&Notice>,
-        uploads: &mut Task<OtherWriter>,
+        uploads: &mut Task<Ended>,
     ) -> End {
         loop {
-            let next = match driver.step(false).await {
-                Ok(step) if notice.is_none() => step.next.min(self.config.sync_interval),
-                Ok(step) => step.next,
+            let (next, notice) = match driver.step(false).await {
+                Ok(step) if notice.is_none() => (step.next.min(self.config.sync_interval), None),
+                Ok(step) => (step.next, notice),
                 Err(error) if error.is::<Discontinuity>() => {
                     return End::Discontinuity(format!("{error:#}"));
                 }
-                Err(_) => RETRY_STEP,
+                // A busy writer's notices must not turn the pause into a hot loop.
+                Err(_) => (RETRY_STEP, None),
             };
             let changed = async {
                 match notice {
@@ -188,8 +190,13 @@ impl Database {
         }
     }
 
+    /// The database itself: SQLite keeps `-wal` and `-shm` beside the file that a link leads to.
+    fn path(&self) -> PathBuf {
+        std::fs::canonicalize(&self.config.path).unwrap_or_else(|_| self.config.path.clone())
+    }
+
     fn notice(&self) -> Option<Notice> {
-        let watched = self.watch.as_ref()?.file(&wal_path(&self.config.path));
+        let watched = self.watch.as_ref()?.file(&wal_path(&self.path()));
         watched
             .inspect_err(|error| {
                 warn!(
@@ -236,8 +243,8 @@ impl Driver {
         step
     }
 
-    /// Captures everything that is committed, and waits until it is in the bucket.
-    async fn finish(&mut self, spool: &Spool, uploads: &mut Task<OtherWriter>) {
+    /// Captures everything that is committed, and waits until it is in the bucket; `false` where it is not.
+    async fn finish(&mut self, spool: &Spool, uploads: &mut Task<Ended>) -> bool {
         loop {
             match self.step(true).await {
                 Ok(step) if !step.snapshotting && step.complete_until.is_some() => break,
@@ -249,6 +256,7 @@ impl Driver {
         while spool.backlog().0 > 0 && !uploads.0.is_finished() && Instant::now() < deadline {
             tokio::time::sleep(FINAL_LOOK).await;
         }
+        spool.backlog().0 == 0
     }
 }
 

@@ -117,7 +117,7 @@ impl Engine {
         // The snapshot is TXID 1; what is captured while it is taken follows it.
         let capture =
             Capture::new(wal, spool.clone(), clock.clone(), page_size, from, Txid::FIRST.next());
-        let snapshot = Snapshot::begin(database, spool.clone(), page_size, clock.now())?;
+        let snapshot = Snapshot::begin(database, &spool, page_size, clock.now())?;
         Ok(Self {
             database: database.to_owned(),
             attachable,
@@ -152,11 +152,9 @@ impl Engine {
         self.check_files(now)?;
         let as_of = self.clock.now();
         let mark = self.look(now, as_of, to_the_end)?;
-        if let Some(snapshot) = &mut self.snapshot
-            && snapshot.slice(self.pace.snapshot_slice)?
-        {
-            self.finish_snapshot()?;
-        }
+        // A snapshot that failed half-way has a hole: only a new generation heals it.
+        self.go_on_with_snapshot()
+            .map_err(|error| Discontinuity(format!("first snapshot: {error:#}")))?;
         self.keep_wal_small(now, mark)?;
         Ok(self.report(now, as_of))
     }
@@ -178,23 +176,27 @@ impl Engine {
             Ok(None)
         };
         let ended = sqlite::end_read(reader);
-        self.accept(captured?)?;
+        self.accept(captured?);
         ended?;
         Ok(mark)
     }
 
     /// Hands a capture on.
-    fn accept(&mut self, capture: Option<Spooled>) -> anyhow::Result<()> {
-        let Some(capture) = capture else { return Ok(()) };
+    fn accept(&mut self, capture: Option<Spooled>) {
+        let Some(capture) = capture else { return };
         self.page_count = capture.page_count;
         match &mut self.snapshot {
-            Some(snapshot) => snapshot.add(capture)?,
-            None => self.spool.append(capture),
+            Some(snapshot) => snapshot.add(capture),
+            None => self.spool.append(vec![capture]),
         }
-        Ok(())
     }
 
-    fn finish_snapshot(&mut self) -> anyhow::Result<()> {
+    /// Reads another slice; after the last one, captures everything that any slice may have seen.
+    fn go_on_with_snapshot(&mut self) -> anyhow::Result<()> {
+        let Some(snapshot) = &mut self.snapshot else { return Ok(()) };
+        if !snapshot.slice(self.pace.snapshot_slice)? {
+            return Ok(());
+        }
         let as_of = self.clock.now();
         self.look(Instant::now(), as_of, true)?;
         if let Some(snapshot) = self.snapshot.take() {
@@ -208,12 +210,15 @@ impl Engine {
         let as_of = self.clock.now();
         let capture = &mut self.capture;
         let mut captured = None;
-        self.hold.hand_over::<anyhow::Error>(capture.position(), |reader, held, next| {
-            captured = capture.capture(reader, held, next, as_of)?;
-            Ok(())
-        })?;
+        let handed =
+            self.hold.hand_over::<anyhow::Error>(capture.position(), |reader, held, next| {
+                captured = capture.capture(reader, held, next, as_of)?;
+                Ok(())
+            });
+        // What was captured is captured, whatever came after.
+        self.accept(captured);
         self.last_hand_over = now;
-        self.accept(captured)
+        handed
     }
 
     /// Checkpoints or hands over, whichever is due.
@@ -245,29 +250,34 @@ impl Engine {
         self.hand_over(now)?;
         let mark = self.hold.mark();
         let result = self.checkpointer.passive()?;
-        if result.busy || result.backfilled < mark.position.frame {
-            return self.blocked(now, result.busy);
-        }
-        self.checkpointer.unblocked();
         if result.is_complete() {
+            self.checkpointer.unblocked();
             self.hand_over(now)?;
             if self.hold.mark().position == mark.position {
                 self.backfilled = Some(mark.position);
                 return Ok(());
             }
         }
-        if self.wal_bytes_in_use(self.hold.mark()) >= LOCK_BYTES {
-            self.checkpoint_locked(now)?;
+        let used = self.wal_bytes_in_use(self.hold.mark());
+        if used >= LOCK_BYTES {
+            // Also where the application is checkpointing (as fast as it writes, it always is), and where it reads:
+            // while nothing is written, one of its short readers after the other goes away.
+            self.look(now, self.clock.now(), true)?;
+            return self
+                .checkpoint_locked(now, u32::try_from(used / LOCK_BYTES).unwrap_or(u32::MAX));
+        }
+        if !result.busy && result.backfilled < mark.position.frame {
+            self.blocked(now);
         }
         Ok(())
     }
 
     /// Backfills while nobody writes: captures the last frames, then stands on slot 0.
-    fn checkpoint_locked(&mut self, now: Instant) -> anyhow::Result<()> {
+    fn checkpoint_locked(&mut self, now: Instant, pressure: u32) -> anyhow::Result<()> {
         let as_of = self.clock.now();
         let Self { checkpointer, hold, capture, attachable, .. } = self;
         let mut captures = Vec::new();
-        let locked = checkpointer.locked::<_, anyhow::Error>(|checkpointer| {
+        let locked = checkpointer.locked::<_, anyhow::Error>(pressure, |checkpointer| {
             let reader = checkpointer.connection();
             let mark = sqlite::begin_read(reader, attachable.page_size)?;
             let captured = capture.capture(reader, hold.mark(), mark, as_of);
@@ -280,28 +290,29 @@ impl Engine {
                 })
             };
             next()?;
-            let complete = checkpointer.passive_to_the_end()?.is_complete();
+            let result = checkpointer.passive_to_the_end(pressure)?;
             next()?;
-            Ok(complete)
+            Ok(result)
         });
         for capture in captures {
-            self.accept(Some(capture))?;
+            self.accept(Some(capture));
         }
         match locked? {
-            Some(true) => self.backfilled = Some(self.hold.mark().position),
-            Some(false) => self.blocked(now, false)?,
-            None => {}
+            Some(result) if result.is_complete() => {
+                self.checkpointer.unblocked();
+                self.backfilled = Some(self.hold.mark().position);
+            }
+            Some(result) if result.busy => tracing::debug!("the application is checkpointing"),
+            Some(_) => self.blocked(now),
+            None => tracing::debug!("the write lock was not to be had"),
         }
         self.last_look = (self.hold.mark(), now);
         self.last_hand_over = now;
         Ok(())
     }
 
-    /// A checkpoint could not reach our own mark: somebody else reads an older state, or is checkpointing.
-    fn blocked(&mut self, now: Instant, busy: bool) -> anyhow::Result<()> {
-        if busy {
-            return Ok(());
-        }
+    /// A checkpoint could not reach our own mark: somebody else reads an older state.
+    fn blocked(&mut self, now: Instant) {
         let since = self.checkpointer.blocked(now);
         if since >= BLOCKED_WARNING {
             tracing::warn!(
@@ -310,7 +321,6 @@ impl Engine {
                  HINT: look for a connection that stays in a transaction, or a statement that is never reset"
             );
         }
-        Ok(())
     }
 
     /// Compares the files with their names now and then.

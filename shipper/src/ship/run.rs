@@ -23,6 +23,8 @@ use crate::wal::sqlite;
 const BLOCKING_THREADS: usize = 4;
 /// Stack of each of them.
 const STACK_BYTES: usize = 512 << 10;
+/// How long a step that is under way at the end is waited for.
+const LAST_STEP: Duration = Duration::from_secs(1);
 /// How soon an idle one gives its memory back.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
@@ -40,7 +42,10 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         .thread_keep_alive(KEEP_ALIVE)
         .build()
         .context("start runtime")?;
-    runtime.block_on(ship(config))
+    let shipped = runtime.block_on(ship(config));
+    // A step that is still under way must not keep the program from ending in time.
+    runtime.shutdown_timeout(LAST_STEP);
+    shipped
 }
 
 async fn ship(config: Config) -> anyhow::Result<()> {
@@ -86,10 +91,12 @@ async fn ship(config: Config) -> anyhow::Result<()> {
     }
     tell_systemd(NotifyState::Stopping);
     stop.send_replace(true);
+    let mut outcome = Ok(());
     while let Some(ended) = databases.join_next().await {
-        ended.context("ship a database")?;
+        // One that panicked must not cut the others' final sync short.
+        outcome = outcome.and(ended.context("ship a database"));
     }
-    Ok(())
+    outcome
 }
 
 fn watch_files() -> Option<crate::ship::notify::Watch> {

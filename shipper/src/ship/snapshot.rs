@@ -6,16 +6,14 @@
 //! holds a compressed copy of the database (twice, while merging).
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
 use jiff::Timestamp;
 use replica::format::{Header, Level, PageNumber, PageSize, Txid, TxidRange};
 use rusqlite::Connection;
 
 use crate::ship::pages::{page_count, read_page};
-use crate::ship::spool::{MERGE_WIDTH, Spool, SpoolEncoder, Spooled};
+use crate::ship::spool::{Spool, SpoolEncoder, Spooled};
 use crate::wal::sqlite;
 
 /// Pages between looks at the clock.
@@ -24,7 +22,6 @@ const PAGES_PER_LOOK: u32 = 64;
 /// A snapshot being taken.
 #[derive(Debug)]
 pub struct Snapshot {
-    spool: Arc<Spool>,
     reader: Connection,
     page_size: PageSize,
     header: Header,
@@ -42,7 +39,7 @@ impl Snapshot {
     /// Those of SQLite and of the file system.
     pub fn begin(
         database: &Path,
-        spool: Arc<Spool>,
+        spool: &Spool,
         page_size: PageSize,
         now: Timestamp,
     ) -> anyhow::Result<Self> {
@@ -65,7 +62,6 @@ impl Snapshot {
         let encoder = spool.start(&path, header)?;
         let page = vec![0; page_size.len()];
         Ok(Self {
-            spool,
             reader,
             page_size,
             header,
@@ -78,16 +74,8 @@ impl Snapshot {
     }
 
     /// A capture made since the snapshot began.
-    ///
-    /// # Errors
-    /// Those of a merge: many captures are merged on the way, so that the last merge stays narrow.
-    pub fn add(&mut self, capture: Spooled) -> anyhow::Result<()> {
-        self.captures.push(capture);
-        if self.captures.len() + 1 >= MERGE_WIDTH {
-            let merged = self.merge_captures()?;
-            self.captures = vec![merged];
-        }
-        Ok(())
+    pub fn add(&mut self, capture: Spooled) {
+        self.captures.push(Spooled { level: Level::SNAPSHOT, ..capture });
     }
 
     /// Reads some more pages, for about `bound`; `true` when all were read.
@@ -104,22 +92,15 @@ impl Snapshot {
         Ok(done)
     }
 
-    /// Merges the slices with the captures since. `captures` reach at least as far as the last slice.
+    /// The slices and the captures since, which reach at least as far as the last slice. Only merged, as
+    /// [`Spool::next`] does, are they a state of the database.
     ///
     /// # Errors
     /// Those of the file system.
-    pub fn finish(self, complete_until: Timestamp) -> anyhow::Result<Spooled> {
-        let Self { spool, header, encoder, path, mut captures, .. } = self;
+    pub fn finish(self, complete_until: Timestamp) -> anyhow::Result<Vec<Spooled>> {
+        let Self { header, encoder, path, captures, .. } = self;
         let slices = Spool::finish(encoder, path, Level::SNAPSHOT, &header, complete_until)?;
-        if captures.is_empty() {
-            return Ok(slices);
-        }
-        captures.insert(0, slices);
-        let last = captures.last().context("merge of no file")?.txids.max();
-        let txids = TxidRange::new(Txid::FIRST, last)?;
-        let merged = spool.merge(&captures, spool.path(Level::SNAPSHOT, txids), Level::SNAPSHOT)?;
-        Spool::remove_files(&captures);
-        Ok(merged)
+        Ok([slices].into_iter().chain(captures).collect())
     }
 
     fn read_until(&mut self, deadline: Instant) -> anyhow::Result<bool> {
@@ -146,16 +127,5 @@ impl Snapshot {
             self.encoder.page(number, &self.page)?;
         }
         Ok(true)
-    }
-
-    fn merge_captures(&self) -> anyhow::Result<Spooled> {
-        let (Some(first), Some(last)) = (self.captures.first(), self.captures.last()) else {
-            anyhow::bail!("merge of no file");
-        };
-        let txids = TxidRange::new(first.txids.min(), last.txids.max())?;
-        let path = self.spool.path(Level::SYNC, txids);
-        let merged = self.spool.merge(&self.captures, path, Level::SYNC)?;
-        Spool::remove_files(&self.captures);
-        Ok(merged)
     }
 }

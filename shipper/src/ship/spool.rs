@@ -14,7 +14,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::Context;
 use jiff::Timestamp;
-use replica::format::{Checksum, Decoder, Encoder, Header, Level, TxidRange, merge};
+use replica::format::{Checksum, Decoder, Encoder, Header, Level, Trailer, TxidRange, merge};
 use tempfile::SpooledTempFile;
 use tokio::sync::Notify;
 
@@ -58,17 +58,19 @@ pub struct Spool {
 }
 
 impl Spool {
-    /// Makes an empty spool, removing whatever an earlier run left there.
+    /// Makes an empty spool below `parent`, removing whatever earlier ones left there. Its directory has a
+    /// name of its own: work on an earlier spool that is still under way cannot touch its files.
     ///
     /// # Errors
     /// Those of the file system.
-    pub fn create(directory: PathBuf) -> anyhow::Result<Self> {
-        match fs::remove_dir_all(&directory) {
+    pub fn create(parent: &Path) -> anyhow::Result<Self> {
+        match fs::remove_dir_all(parent) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(error).with_context(|| format!("empty spool {}", directory.display()));
+                return Err(error).with_context(|| format!("empty spool {}", parent.display()));
             }
             _ => {}
         }
+        let directory = parent.join(uuid::Uuid::now_v7().to_string());
         fs::create_dir_all(&directory)
             .with_context(|| format!("create spool {}", directory.display()))?;
         Ok(Self { directory, waiting: Mutex::default(), arrived: Notify::new() })
@@ -117,9 +119,9 @@ impl Spool {
         })
     }
 
-    /// Puts a finished file behind the others.
-    pub fn append(&self, file: Spooled) {
-        self.lock().push_back(file);
+    /// Puts finished files behind the others, all at once.
+    pub fn append(&self, files: Vec<Spooled>) {
+        self.lock().extend(files);
         self.arrived.notify_one();
     }
 
@@ -135,8 +137,8 @@ impl Spool {
         (waiting.len(), waiting.iter().map(|file| file.size).sum())
     }
 
-    /// The file to upload next: the first one, or where several of its level wait, one merged from as
-    /// many as [`MERGE_WIDTH`] of them (which then stands in their place).
+    /// The file to upload next: the first one, or where several of its level wait, one merged from all of
+    /// them (which then stands in their place).
     ///
     /// # Errors
     /// Those of the file system, and a damaged spool.
@@ -144,16 +146,21 @@ impl Spool {
         let inputs: Vec<Spooled> = {
             let waiting = self.lock();
             let Some(first) = waiting.front() else { return Ok(None) };
-            waiting
-                .iter()
-                .take_while(|file| file.level == first.level)
-                .take(MERGE_WIDTH)
-                .cloned()
-                .collect()
+            waiting.iter().take_while(|file| file.level == first.level).cloned().collect()
         };
-        let [first, .., last] = inputs.as_slice() else { return Ok(inputs.into_iter().next()) };
-        let txids = TxidRange::new(first.txids.min(), last.txids.max())?;
-        let merged = self.merge(&inputs, self.path(first.level, txids), first.level)?;
+        if inputs.len() < 2 {
+            return Ok(inputs.into_iter().next());
+        }
+        let merged = match self.merge_all(&inputs) {
+            Ok(merged) => merged,
+            // No room to merge: sending the first file as it is makes some. Not so the parts of a
+            // snapshot, which are a state of the database only together.
+            Err(error) if inputs[0].level == Level::SYNC => {
+                tracing::warn!("merge waiting files: {error:#}");
+                return Ok(inputs.into_iter().next());
+            }
+            Err(error) => return Err(error),
+        };
         let mut waiting = self.lock();
         waiting.drain(..inputs.len());
         waiting.push_front(merged.clone());
@@ -162,17 +169,51 @@ impl Spool {
         Ok(Some(merged))
     }
 
-    /// Merges files, oldest first, into one at `path`; they stay where they are.
-    ///
-    /// # Errors
-    /// Those of the file system, and damaged files.
-    pub fn merge(
-        &self,
-        inputs: &[Spooled],
-        path: PathBuf,
-        level: Level,
-    ) -> anyhow::Result<Spooled> {
-        let last = inputs.last().context("merge of no file")?;
+    /// Merges any number of files, oldest first, [`MERGE_WIDTH`] at a time. The inputs stay.
+    fn merge_all(&self, inputs: &[Spooled]) -> anyhow::Result<Spooled> {
+        let mut files = inputs.to_vec();
+        let mut temporary: Vec<Spooled> = Vec::new();
+        while files.len() > 1 {
+            let merged: anyhow::Result<Vec<Spooled>> =
+                files.chunks(MERGE_WIDTH).map(|group| self.merge(group)).collect();
+            Self::remove_files(&temporary);
+            files = merged?;
+            // A group of one file is that file itself.
+            temporary = files.iter().filter(|file| !inputs.contains(file)).cloned().collect();
+        }
+        files.pop().context("merge of no file")
+    }
+
+    /// Merges files, oldest first, into one; they stay where they are, and a failure leaves nothing.
+    fn merge(&self, inputs: &[Spooled]) -> anyhow::Result<Spooled> {
+        let (first, last) = match inputs {
+            [one] => return Ok(one.clone()),
+            [first, .., last] => (first, last),
+            [] => anyhow::bail!("merge of no file"),
+        };
+        let txids = TxidRange::new(first.txids.min(), last.txids.max())?;
+        let path = self.path(first.level, txids);
+        let (trailer, size) = self.merge_into(inputs, &path).inspect_err(|_| {
+            // It may not have been created.
+            let _ = fs::remove_file(&path);
+        })?;
+        Ok(Spooled {
+            level: first.level,
+            txids,
+            path,
+            size,
+            checksum: trailer.file,
+            timestamp: last.timestamp,
+            page_count: last.page_count,
+            complete_until: inputs
+                .iter()
+                .map(|file| file.complete_until)
+                .max()
+                .unwrap_or(last.complete_until),
+        })
+    }
+
+    fn merge_into(&self, inputs: &[Spooled], path: &Path) -> anyhow::Result<(Trailer, u64)> {
         let mut decoders = Vec::with_capacity(inputs.len());
         for input in inputs {
             let name = || format!("read {}", input.path.display());
@@ -180,22 +221,13 @@ impl Spool {
             let reader = BufReader::with_capacity(READ_BUFFER, file);
             decoders.push(Decoder::new(reader).with_context(name)?);
         }
-        let out = File::create(&path).with_context(|| format!("create {}", path.display()))?;
+        let write = || format!("write {}", path.display());
+        let out = File::create(path).with_context(|| format!("create {}", path.display()))?;
         let out = BufWriter::with_capacity(WRITE_BUFFER, out);
         let scratch = tempfile::spooled_tempfile_in(INDEX_IN_MEMORY, &self.directory);
-        let mut encoded =
-            merge(decoders, out, scratch).with_context(|| format!("write {}", path.display()))?;
-        encoded.out.flush().with_context(|| format!("write {}", path.display()))?;
-        Ok(Spooled {
-            level,
-            txids: TxidRange::new(inputs[0].txids.min(), last.txids.max())?,
-            path,
-            size: encoded.size,
-            checksum: encoded.trailer.file,
-            timestamp: last.timestamp,
-            page_count: last.page_count,
-            complete_until: last.complete_until,
-        })
+        let mut encoded = merge(decoders, out, scratch).with_context(write)?;
+        encoded.out.flush().with_context(write)?;
+        Ok((encoded.trailer, encoded.size))
     }
 
     /// Removes the first file, which is in the bucket now.

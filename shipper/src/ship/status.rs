@@ -47,7 +47,7 @@ impl Status {
         let mut state = self.lock();
         state.engine_error = None;
         state.wal_bytes = step.wal_bytes;
-        if step.captured != state.captured {
+        if state.captured.is_some() && step.captured != state.captured {
             state.last_transaction_at = Some(now);
         }
         state.captured = step.captured;

@@ -24,10 +24,19 @@ const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs
 /// A heartbeat is far smaller.
 const HEARTBEAT_LIMIT: usize = 64 << 10;
 
-/// Another writer has written to our generation: it must be left to them.
+/// Shortest pause, also where there is no time left.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(200);
+
+/// Why a generation cannot go on.
 #[derive(Debug, thiserror::Error)]
-#[error("another writer owns this generation: {0}")]
-pub struct OtherWriter(#[source] pub StoreError);
+pub enum Ended {
+    /// Another writer has written to our generation: it must be left to them.
+    #[error("another writer owns this generation: {0}")]
+    OtherWriter(#[source] StoreError),
+    /// The spool cannot be read any more.
+    #[error("read spool: {0:#}")]
+    Spool(anyhow::Error),
+}
 
 /// Uploads one generation of one database.
 #[derive(Debug)]
@@ -48,7 +57,7 @@ pub struct Uploader {
 
 impl Uploader {
     /// Uploads until the generation cannot go on.
-    pub async fn run(mut self) -> OtherWriter {
+    pub async fn run(mut self) -> Ended {
         let generation = generation::new(self.predecessor().await, self.clock.now());
         info!(%generation, "new generation");
         self.status.set_generation(generation);
@@ -58,7 +67,11 @@ impl Uploader {
             if let Some(started) = started {
                 self.wait_until(started + self.interval).await;
             }
-            let Some(file) = self.next().await else { continue };
+            let file = match self.next().await {
+                Ok(Some(file)) => file,
+                Ok(None) => continue,
+                Err(error) => return Ended::Spool(error),
+            };
             started = Some(Instant::now());
             match self.put(generation, &file).await {
                 Ok(()) => {
@@ -66,7 +79,7 @@ impl Uploader {
                     self.status.uploaded(&file);
                     pause = PAUSE.0;
                 }
-                Err(error) if error.is_precondition() => return OtherWriter(error),
+                Err(error) if error.is_precondition() => return Ended::OtherWriter(error),
                 Err(failure) => {
                     let text = chain(&failure);
                     if self.status.upload_failed(&text) {
@@ -76,8 +89,10 @@ impl Uploader {
                             warn!("upload {}: {text}", file.txids);
                         }
                     }
-                    tokio::time::sleep(pause).await;
+                    tokio::time::sleep(SHORTEST_PAUSE).await;
+                    self.wait_until(Instant::now() + pause).await;
                     pause = (pause * 2).min(PAUSE.1);
+                    started = None;
                 }
             }
         }
@@ -91,25 +106,14 @@ impl Uploader {
         self.store.put_ltx(&key, body, attributes).await.map(|_| ())
     }
 
-    /// The next file; waits for one where there is none. `None`: ask again.
-    async fn next(&self) -> Option<Spooled> {
+    /// The next file; where there is none, waits for one and returns `None`: ask again.
+    async fn next(&self) -> anyhow::Result<Option<Spooled>> {
         let spool = self.spool.clone();
-        let next = match tokio::task::spawn_blocking(move || spool.next()).await {
-            Ok(next) => next,
-            Err(panic) => Err(anyhow::Error::new(panic)),
-        };
-        match next {
-            Ok(Some(file)) => return Some(file),
-            Ok(None) => self.spool.arrived().await,
-            Err(failure) => {
-                let text = format!("{failure:#}");
-                if self.status.upload_failed(&text) {
-                    error!("read spool: {text}");
-                }
-                tokio::time::sleep(PAUSE.0).await;
-            }
+        let next = tokio::task::spawn_blocking(move || spool.next()).await??;
+        if next.is_none() {
+            self.spool.arrived().await;
         }
-        None
+        Ok(next)
     }
 
     async fn wait_until(&mut self, deadline: Instant) {

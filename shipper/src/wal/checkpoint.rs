@@ -12,10 +12,12 @@ use rusqlite::Connection;
 
 use crate::wal::sqlite::{self, CheckpointResult};
 
-/// How long the write lock is asked for before giving up until the next step.
+/// How long the write lock is asked for before giving up until the next step, at first.
 const LOCK_WAIT: Duration = Duration::from_millis(10);
-/// How long a checkpoint is retried under the lock.
-pub const LOCKED_RETRY: Duration = Duration::from_millis(50);
+/// How long a checkpoint is retried under the lock, at first.
+const LOCKED_RETRY: Duration = Duration::from_millis(50);
+/// How far both may grow: a WAL that has outgrown its threshold this many times is the greater harm.
+const MOST_PRESSURE: u32 = 8;
 /// How long a checkpoint is retried while the application's own one is running.
 const BUSY_RETRY: Duration = Duration::from_millis(5);
 /// Pause between tries.
@@ -91,23 +93,26 @@ impl Checkpointer {
     ///
     /// # Errors
     /// Those of SQLite.
-    pub fn passive_to_the_end(&self) -> rusqlite::Result<CheckpointResult> {
-        self.retry(LOCKED_RETRY, CheckpointResult::is_complete)
+    pub fn passive_to_the_end(&self, pressure: u32) -> rusqlite::Result<CheckpointResult> {
+        let bound = LOCKED_RETRY * pressure.clamp(1, MOST_PRESSURE);
+        self.retry(bound, CheckpointResult::is_complete)
     }
 
     /// Runs `work` while nobody can write to the database; `None` where the lock was not to be had.
+    /// `pressure` is how many times the WAL's threshold is exceeded.
     ///
     /// # Errors
     /// Those of SQLite and of `work`.
     pub fn locked<T, E: From<rusqlite::Error>>(
         &mut self,
+        pressure: u32,
         work: impl FnOnce(&Self) -> Result<T, E>,
     ) -> Result<Option<T>, E> {
         let lock = match self.lock.take() {
             Some(lock) => lock,
             None => sqlite::open(&self.database)?,
         };
-        if !sqlite::begin_locked(&lock, LOCK_WAIT)? {
+        if !sqlite::begin_locked(&lock, LOCK_WAIT * pressure.clamp(1, MOST_PRESSURE))? {
             self.lock = Some(lock);
             return Ok(None);
         }

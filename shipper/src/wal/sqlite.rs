@@ -83,6 +83,8 @@ pub fn open(path: &Path) -> rusqlite::Result<Connection> {
     // Read-write: a reader must be able to write the wal-index, and a checkpoint the database.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let db = Connection::open_with_flags(path, flags)?;
+    // SQLite's own handler sleeps between tries, so that a busy writer never lets it in.
+    db.busy_timeout(Duration::ZERO)?;
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
     db.execute_batch(
