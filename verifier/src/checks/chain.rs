@@ -3,6 +3,7 @@
 //! The restore itself is this check; here it is put into words.
 
 use replica::restore::{RestoreError, Restored, Selected};
+use replica::store::StoreError;
 
 use crate::record::{Check, Status};
 use crate::words::in_words;
@@ -30,10 +31,12 @@ pub fn chain(selected: &Selected, restored: &Restored) -> Check {
 /// what to do.
 #[must_use]
 pub fn chain_failed(error: RestoreError) -> Check {
-    let gone = matches!(&error, RestoreError::Store(store) if store.is_not_found());
-    let status = if gone || error.is_replica_fault() { Status::Fail } else { Status::Error };
+    let status = if error.is_replica_fault() { Status::Fail } else { Status::Error };
     let out_of_room = matches!(&error, RestoreError::NoSpace { .. });
     let hint = match &error {
+        _ if vanished(&error) => {
+            "what was listed is gone: if the replica's own retention deletes this fast, drill again; else look who deletes"
+        }
         RestoreError::Store(_) => "check the store's address and network, then drill again",
         RestoreError::Io { .. } | RestoreError::NoSpace { .. } => {
             "give the temporary directory room (TMPDIR; in Lambda the ephemeral storage), then drill again"
@@ -50,18 +53,24 @@ pub fn chain_failed(error: RestoreError) -> Check {
     Check::new(NAME, status, detail)
 }
 
+/// An object was listed and then not there, or another one: something deletes while the drill reads. One that is
+/// missing in the listing is a gap in the chain instead.
+#[must_use]
+pub fn vanished(error: &RestoreError) -> bool {
+    matches!(error, RestoreError::Store(StoreError::NotFound { .. } | StoreError::Changed { .. }))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use replica::store::StoreError;
 
     #[test]
     fn faults_of_the_backup_fail_and_those_around_it_do_not() {
         let cases = [
             (RestoreError::Chain { message: "no snapshot".into() }, Status::Fail),
             (
-                RestoreError::Store(StoreError::NotFound { target: "s3://b/p/app".into() }),
-                Status::Fail,
+                RestoreError::Store(StoreError::NotFound { target: "s3://b/p/app/x.ltx".into() }),
+                Status::Error,
             ),
             (
                 RestoreError::Store(StoreError::Denied {

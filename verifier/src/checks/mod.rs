@@ -12,7 +12,7 @@ mod integrity;
 mod open;
 mod tables;
 
-pub use chain::{chain, chain_failed};
+pub use chain::{chain, chain_failed, vanished};
 pub use durable_point::{DurablePoint, durable_point};
 pub use foreign_keys::foreign_keys;
 pub use integrity::integrity;

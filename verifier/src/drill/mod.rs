@@ -95,13 +95,15 @@ async fn attempt(request: &Request<'_>, draft: &mut Draft) -> Result<(), Check> 
     let heartbeat = within(request.deadline, heartbeat::read(store)).await?.map_err(in_words);
     draft.note_heartbeat(heartbeat.as_ref().ok().and_then(Option::as_ref));
     let restoring = async {
-        let selected =
-            select(store, None, request.asked.target()).await.map_err(checks::chain_failed)?;
-        draft.note_selected(&selected);
-        let workspace = Workspace::create(request.temporary).map_err(checks::chain_failed)?;
-        let restored =
-            restore(request, &selected, &workspace).await.map_err(checks::chain_failed)?;
-        Ok::<_, Check>((selected, workspace, restored))
+        // The replica's own retention may delete between the listing and the reading: a second listing tells.
+        let restored = match restore(request, draft).await {
+            Err(error) if checks::vanished(&error) => {
+                tracing::info!(db = request.database, %error, "listing once more");
+                restore(request, draft).await
+            }
+            restored => restored,
+        };
+        restored.map_err(checks::chain_failed)
     };
     let (selected, workspace, restored) = within(request.deadline, restoring).await??;
     draft.record.txid = Some(restored.txid);
@@ -136,14 +138,18 @@ pub(crate) async fn within<T>(
     }
 }
 
+/// Chooses what to restore, and restores it into a directory of its own.
 async fn restore(
     request: &Request<'_>,
-    selected: &Selected,
-    workspace: &Workspace,
-) -> Result<Restored, RestoreError> {
+    draft: &mut Draft,
+) -> Result<(Selected, Workspace, Restored), RestoreError> {
+    let selected = select(&*request.store, None, request.asked.target()).await?;
+    draft.note_selected(&selected);
+    let workspace = Workspace::create(request.temporary)?;
     let output = workspace.create_copy()?;
     let progress = (request.progress)(selected.plan.bytes());
-    apply(request.store.clone(), &selected.plan, output, progress).await
+    let restored = apply(request.store.clone(), &selected.plan, output, progress).await?;
+    Ok((selected, workspace, restored))
 }
 
 async fn durable_point(
@@ -178,10 +184,67 @@ async fn durable_point(
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use std::sync::atomic::{AtomicU64, Ordering};
+
     use replica::store::{Root, S3Options};
 
     use super::*;
     use crate::record::Verdict;
+
+    /// A drill of a copy of a replica whose newest object is deleted after it was listed, `times`
+    /// times (its store's retention at work); the TXIDs of the objects start at 1a and go down.
+    async fn drill_while_deleting(times: u64) -> Record {
+        let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let fixture = fixture.join("tests/fixtures/v05-file/replica");
+        let replica = tempfile::tempdir().unwrap();
+        for level in ["ltx/0", "ltx/1", "ltx/2", "ltx/9"] {
+            std::fs::create_dir_all(replica.path().join(level)).unwrap();
+            for entry in std::fs::read_dir(fixture.join(level)).unwrap() {
+                let entry = entry.unwrap();
+                let to = replica.path().join(level).join(entry.file_name());
+                std::fs::copy(entry.path(), to).unwrap();
+            }
+        }
+        let url = format!("file://{}", replica.path().display());
+        let root = Root::open(&url.parse().unwrap(), &S3Options::default()).await.unwrap();
+        let temporary = tempfile::tempdir().unwrap();
+        let listed = AtomicU64::new(0);
+        let level = replica.path().join("ltx/0");
+        let request = Request {
+            database: "app",
+            store: root.as_database(),
+            asked: &Asked::LATEST,
+            last_pass: None,
+            temporary: temporary.path(),
+            deadline: None,
+            started_at: Timestamp::UNIX_EPOCH,
+            // Called between the listing and the reading.
+            progress: Arc::new(move |_| -> Arc<dyn Progress> {
+                let nth = listed.fetch_add(1, Ordering::Relaxed);
+                if nth < times {
+                    let txid = 0x1a - nth;
+                    std::fs::remove_file(level.join(format!("{txid:016x}-{txid:016x}.ltx")))
+                        .unwrap();
+                }
+                Arc::new(())
+            }),
+        };
+        let record = drill(&request).await;
+        assert_eq!(std::fs::read_dir(temporary.path()).unwrap().count(), 0);
+        record
+    }
+
+    #[tokio::test]
+    async fn what_is_deleted_under_the_drill_is_listed_once_more() {
+        let record = drill_while_deleting(1).await;
+        assert_eq!(record.verdict, Verdict::Pass, "{record:#?}");
+        assert_eq!(record.txid.unwrap().to_string(), "0000000000000019");
+        assert_eq!(record.point.txid, record.txid, "what was chosen at last");
+        let record = drill_while_deleting(2).await;
+        assert_eq!(record.verdict, Verdict::Inconclusive, "{record:#?}");
+        let detail = &record.checks.last().unwrap().detail;
+        assert!(detail.contains("0000000000000019.ltx") && detail.contains("HINT: "), "{detail}");
+    }
 
     #[tokio::test]
     async fn a_panic_ends_in_a_record_and_leaves_nothing() {

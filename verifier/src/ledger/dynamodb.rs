@@ -1,14 +1,16 @@
 //! The ledger in a DynamoDB table: `pk = DB#<name>`, `sk = DRILL#<started_at>#<id>` or `STATE`.
 //!
 //! Drills carry `document` (the record as JSON), `verdict` and `expires_at` (for the table's TTL). The
-//! state item never expires. The drill and the last PASS it brings are one transaction. A record too long for an item
+//! state item never expires, nor does `pk = DATABASES`, `sk = STATE` with the set of known `urls`. The drill and the last PASS it brings are one transaction. A record too long for an item
 //! is cut in the ledger, and says so there.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::{BoxError, SdkError};
+use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::{AttributeValue, Put, TransactWriteItem, Update};
 use replica::documents::Receipt;
@@ -18,6 +20,10 @@ use crate::watch::WatchState;
 
 /// An item may have 400 KB with all its names; the rest is left for the other attributes.
 const DOCUMENT_LIMIT_BYTES: usize = 380 * 1024;
+
+/// How often a transaction is tried again that met another one, and the first pause (doubled each time).
+const CONFLICT_RETRIES: u32 = 4;
+const CONFLICT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A table.
 #[derive(Debug)]
@@ -38,6 +44,19 @@ fn number(value: impl ToString) -> AttributeValue {
 
 fn state_key(database: &str) -> Item {
     [("pk".into(), text(format!("DB#{database}"))), ("sk".into(), text("STATE"))].into()
+}
+
+fn databases_key() -> Item {
+    [("pk".into(), text("DATABASES")), ("sk".into(), text("STATE"))].into()
+}
+
+/// Another transaction, or an update, had one of the items at that moment: nothing was written.
+fn is_conflict(error: &TransactWriteItemsError) -> bool {
+    matches!(error, TransactWriteItemsError::TransactionCanceledException(canceled)
+        if canceled
+            .cancellation_reasons()
+            .iter()
+            .any(|reason| reason.code() == Some("TransactionConflict")))
 }
 
 impl DynamoDbLedger {
@@ -110,10 +129,44 @@ impl Ledger for DynamoDbLedger {
         format!("dynamodb://{}", self.table)
     }
 
+    async fn known_databases(&self) -> Result<BTreeSet<String>, LedgerError> {
+        let request = self.client.get_item().table_name(&self.table).consistent_read(true);
+        let answer = request.set_key(Some(databases_key())).send().await;
+        let item = answer.map_err(|error| self.unavailable("read known databases", error))?.item;
+        let urls = item.as_ref().and_then(|item| item.get("urls"));
+        let urls = urls.and_then(|value| value.as_ss().ok());
+        Ok(urls.into_iter().flatten().cloned().collect())
+    }
+
+    async fn remember_databases(&self, urls: &[String]) -> Result<(), LedgerError> {
+        // A set cannot be empty.
+        if urls.is_empty() {
+            return Ok(());
+        }
+        let request = self.client.update_item().table_name(&self.table);
+        let request = request.set_key(Some(databases_key())).update_expression("ADD urls :urls");
+        let added = AttributeValue::Ss(urls.to_vec());
+        let answer = request.expression_attribute_values(":urls", added).send().await;
+        answer.map_err(|error| self.unavailable("write known databases", error))?;
+        Ok(())
+    }
+
     async fn append(&self, entry: &Entry) -> Result<(), LedgerError> {
         let mut request = self.client.transact_write_items().transact_items(self.drill(entry)?);
         if let Some(pass) = &entry.last_pass {
             request = request.transact_items(self.pass(&entry.record.database, pass)?);
+        }
+        let mut pause = CONFLICT_PAUSE;
+        for _ in 0..CONFLICT_RETRIES {
+            match request.clone().send().await {
+                // The SDK does not try these again by itself.
+                Err(SdkError::ServiceError(error)) if is_conflict(error.err()) => {
+                    tokio::time::sleep(pause).await;
+                    pause *= 2;
+                }
+                Err(error) => return Err(self.unavailable("record drill", error)),
+                Ok(_) => return Ok(()),
+            }
         }
         request.send().await.map_err(|error| self.unavailable("record drill", error))?;
         Ok(())
@@ -169,5 +222,32 @@ impl Ledger for DynamoDbLedger {
             }
             Err(error) => Err(self.unavailable("write alarms", error)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_dynamodb::types::CancellationReason;
+    use aws_sdk_dynamodb::types::error::{
+        RequestLimitExceeded, TransactionCanceledException as Canceled,
+    };
+
+    use super::*;
+
+    #[test]
+    fn only_a_conflict_is_tried_again() {
+        for (codes, conflict) in [
+            (vec!["None", "TransactionConflict"], true),
+            (vec!["ConditionalCheckFailed", "None"], false),
+            (vec![], false),
+        ] {
+            let reason = |code: &&str| CancellationReason::builder().code(*code).build();
+            let reasons = Some(codes.iter().map(reason).collect());
+            let canceled = Canceled::builder().set_cancellation_reasons(reasons).build();
+            let error = TransactWriteItemsError::TransactionCanceledException(canceled);
+            assert_eq!(is_conflict(&error), conflict, "{codes:?}");
+        }
+        let limit = RequestLimitExceeded::builder().build();
+        assert!(!is_conflict(&TransactWriteItemsError::RequestLimitExceeded(limit)));
     }
 }

@@ -2,13 +2,15 @@
 //!
 //! The rows of drills expire; the state row does not. It holds the last PASS (so that watching costs one
 //! read, whatever the history) and the state of the alarms, which changes only by compare-and-swap:
-//! two watchers that run at once cannot both claim one mail.
+//! two watchers that run at once cannot both claim one mail. One more item holds the databases ever listed, so that
+//! one whose objects are all gone is still asked for.
 
 mod dynamodb;
 mod fit;
 mod sqlite;
 mod unopened;
 
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -112,6 +114,12 @@ pub trait Ledger: Send + Sync + Debug {
         seen: u64,
         next: &WatchState,
     ) -> Result<bool, LedgerError>;
+
+    /// URLs of the databases that were ever listed, of whatever replica.
+    async fn known_databases(&self) -> Result<BTreeSet<String>, LedgerError>;
+
+    /// Adds to the known databases; those known already stay, whoever adds at the same time.
+    async fn remember_databases(&self, urls: &[String]) -> Result<(), LedgerError>;
 }
 
 /// Opens the ledger that a URL names: `sqlite:///path` or `dynamodb://table`. A file that cannot be opened

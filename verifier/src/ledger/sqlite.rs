@@ -2,6 +2,7 @@
 //!
 //! Every change is one transaction; a crash leaves the row or not. Expired rows go when a new one comes.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -23,7 +24,8 @@ const SCHEMA: &str = "
         PRIMARY KEY (database, started_at, id)) STRICT;
     CREATE TABLE IF NOT EXISTS state(
         database TEXT PRIMARY KEY, version INTEGER NOT NULL DEFAULT 0,
-        watch TEXT, last_pass TEXT) STRICT;";
+        watch TEXT, last_pass TEXT) STRICT;
+    CREATE TABLE IF NOT EXISTS known(url TEXT PRIMARY KEY) STRICT;";
 
 /// A ledger file.
 #[derive(Debug)]
@@ -160,6 +162,23 @@ impl Ledger for SqliteLedger {
             )
         })?;
         Ok(changed == 1)
+    }
+
+    async fn known_databases(&self) -> Result<BTreeSet<String>, LedgerError> {
+        self.with("read known databases", |file| {
+            let mut known = file.prepare("SELECT url FROM known")?;
+            known.query_map([], |row| row.get(0))?.collect()
+        })
+    }
+
+    async fn remember_databases(&self, urls: &[String]) -> Result<(), LedgerError> {
+        self.with("write known databases", |file| {
+            let change = file.transaction()?;
+            for url in urls {
+                change.execute("INSERT OR IGNORE INTO known(url) VALUES (?1)", [url])?;
+            }
+            change.commit()
+        })
     }
 }
 

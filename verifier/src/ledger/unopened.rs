@@ -1,6 +1,8 @@
 //! A ledger that could not be opened: every use of it fails with the reason, so that a drill still restores and
 //! checks, and its record says that it is recorded nowhere.
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
 use replica::documents::Receipt;
 
@@ -52,5 +54,13 @@ impl Ledger for UnopenedLedger {
         _next: &WatchState,
     ) -> Result<bool, LedgerError> {
         self.refuse("write alarms")
+    }
+
+    async fn known_databases(&self) -> Result<BTreeSet<String>, LedgerError> {
+        self.refuse("read known databases")
+    }
+
+    async fn remember_databases(&self, _urls: &[String]) -> Result<(), LedgerError> {
+        self.refuse("write known databases")
     }
 }

@@ -38,7 +38,7 @@ impl Verifier {
             records: Vec::new(),
             mail_failed: false,
         };
-        let listing = databases(&self.config, &task.databases, &self.given);
+        let listing = databases(&self.config, &task.databases, &self.given, &*self.ledger);
         let listed = match within(task.deadline, listing).await {
             Ok(listed) => listed?,
             Err(_out_of_time) => out_of_time_listing(&self.config),

@@ -18,7 +18,7 @@ use crate::words::in_words;
 impl Verifier {
     pub(super) async fn watch_all(&self) -> anyhow::Result<WatchAnswer> {
         let watched_at = Timestamp::now();
-        let found = match databases(&self.config, &[], &self.given).await? {
+        let found = match databases(&self.config, &[], &self.given, &*self.ledger).await? {
             Databases::Found(found) => found,
             Databases::Unlisted { url, error } => {
                 let databases = vec![unlisted(url, error)];
