@@ -2,13 +2,15 @@
 //!
 //! The engine runs on a real database beside a real application connection in this process. After each
 //! capture the source's pages are read through SQLite and compared with what a replica would hold: the
-//! shipped files, decoded and applied one after the other. The seed of a failing run is in its message;
+//! shipped files, decoded and applied one after the other. They go into a store, too, and at the end every
+//! TXID is restored from there, and compared with what the source was. The seed of a failing run is in its message;
 //! `SEAWORTHY_SEED=n` runs only that one.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::BufReader;
 use std::path::Path;
 use std::sync::Arc;
@@ -16,7 +18,9 @@ use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use replica::format::{Decoder, Level, Txid};
+use replica::format::{Decoder, GenerationId, Level, Txid};
+use replica::restore::{Inventory, plan, publish};
+use replica::store::{Body, Chain, LtxAttributes, LtxKey, Root, S3Options, Store};
 use rusqlite::Connection;
 use seaworthy_tests::writer;
 use shipper::clock::SystemClock;
@@ -46,13 +50,17 @@ fn every_txid_is_the_source_at_all_page_sizes() {
 struct Run {
     seed: u64,
     random: StdRng,
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
     application: Connection,
     witness: Connection,
     engine: Engine,
     spool: Arc<Spool>,
     copy: Pages,
     txid: Option<Txid>,
+    store: Arc<dyn Store>,
+    chain: Chain,
+    runtime: tokio::runtime::Runtime,
+    states: Vec<(Txid, u64)>,
 }
 
 impl Run {
@@ -72,10 +80,18 @@ impl Run {
         let pace = Pace { sync_interval: Duration::ZERO, snapshot_slice: Duration::ZERO };
         let engine =
             Engine::attach(&path, attachable, pace, spool.clone(), Arc::new(SystemClock)).unwrap();
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let url = format!("file://{}", directory.path().join("replica").display());
+        let root = runtime.block_on(Root::open(&url.parse().unwrap(), &S3Options::default()));
+        let chain = Chain::Generation(GenerationId::from_uuid(uuid::Uuid::now_v7()));
         Self {
+            store: root.unwrap().database("app").unwrap(),
+            chain,
+            runtime,
+            states: Vec::new(),
             seed,
             random,
-            _directory: directory,
+            directory,
             application,
             witness,
             engine,
@@ -102,6 +118,7 @@ impl Run {
             self.compare();
         }
         assert!(self.txid.unwrap() > Txid::FIRST.next(), "seed {}: nothing was shipped", self.seed);
+        self.restore_each();
     }
 
     fn change(&mut self) {
@@ -125,6 +142,7 @@ impl Run {
     fn compare(&mut self) {
         while let Some(file) = self.spool.next().unwrap() {
             self.apply(&file);
+            self.upload(&file);
             self.spool.uploaded(&file);
         }
         let source = pages(&self.witness);
@@ -142,6 +160,35 @@ impl Run {
                 self.seed,
                 self.txid
             );
+        }
+        let content: Vec<u8> = source.into_values().flatten().collect();
+        match self.states.last_mut() {
+            Some((last, state)) if Some(*last) == self.txid => {
+                assert_eq!(*state, digest(&content), "seed {}: one TXID, two states", self.seed);
+            }
+            _ => self.states.extend(self.txid.map(|txid| (txid, digest(&content)))),
+        }
+    }
+
+    fn upload(&self, file: &Spooled) {
+        let key = LtxKey { chain: self.chain, level: file.level, txids: file.txids };
+        let body = Body::File { path: file.path.clone(), len: file.size };
+        let attributes = LtxAttributes { timestamp: file.timestamp, checksum: file.checksum };
+        self.runtime.block_on(self.store.put_ltx(&key, body, attributes)).unwrap();
+    }
+
+    fn restore_each(&self) {
+        let store = self.store.as_ref();
+        let inventory = self.runtime.block_on(Inventory::read(store, self.chain)).unwrap();
+        for (txid, expected) in &self.states {
+            let output = self.directory.path().join(txid.to_string());
+            let plan = plan(&inventory, Some(*txid)).unwrap();
+            self.runtime
+                .block_on(publish(self.store.clone(), &plan, &output, false, Arc::new(())))
+                .unwrap_or_else(|error| panic!("seed {}: TXID {txid}: {error}", self.seed));
+            let restored = std::fs::read(&output).unwrap();
+            std::fs::remove_file(&output).unwrap();
+            assert_eq!(digest(&restored), *expected, "seed {}: restored TXID {txid}", self.seed);
         }
     }
 
@@ -185,6 +232,12 @@ fn execute(db: &Connection, sql: &str) {
         Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy) => {}
         Err(error) => panic!("{sql}: {error}"),
     }
+}
+
+fn digest(content: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    content.hash(&mut hasher);
+    hasher.finish()
 }
 
 fn pages(db: &Connection) -> Pages {
