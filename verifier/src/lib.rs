@@ -25,7 +25,7 @@ pub mod words;
 use std::sync::Arc;
 
 use anyhow::Context;
-use replica::operator::{Exit, LogFormat, conclude, init_logging};
+use replica::operator::{Exit, LogFormat, Stopped, block_on, conclude, init_logging};
 use replica::store::S3Options;
 
 use crate::config::Config;
@@ -34,15 +34,20 @@ use crate::tasks::Verifier;
 /// Runs as the Lambda where its runtime API is there, else from the command line.
 #[must_use]
 pub fn run() -> Exit {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    conclude(runtime.context("start runtime").and_then(|runtime| {
-        if std::env::var_os("AWS_LAMBDA_RUNTIME_API").is_some() {
-            init_logging(LogFormat::Json, "info");
-            runtime.block_on(handler::serve(prepare)).map(Exit::from)
-        } else {
-            runtime.block_on(cli::run())
-        }
-    }))
+    if std::env::var_os("AWS_LAMBDA_RUNTIME_API").is_some() {
+        init_logging(LogFormat::Json, "info");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let served = runtime
+            .context("start runtime")
+            .and_then(|runtime| runtime.block_on(handler::serve(prepare)));
+        return conclude(served);
+    }
+    // A signal drops the drill, and with it the restored copy.
+    let outcome = block_on(cli::run());
+    let stopped = outcome.as_ref().is_err_and(|error| error.is::<Stopped>());
+    let exit = conclude(outcome);
+    // Exit 1 would say that the backup failed.
+    if stopped { Exit::Inconclusive } else { exit }
 }
 
 /// The tasks of a Lambda: configured by its environment alone, without a progress bar.

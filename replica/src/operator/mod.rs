@@ -10,6 +10,7 @@ mod duration;
 mod exit;
 mod load;
 mod logging;
+mod stop;
 
 pub use bar::Bar;
 pub use database::DatabaseArg;
@@ -17,3 +18,4 @@ pub use duration::FriendlyDuration;
 pub use exit::{Exit, Usage, conclude, explain, usage};
 pub use load::{load, nearest};
 pub use logging::{LogFormat, init_logging};
+pub use stop::{Stopped, block_on};

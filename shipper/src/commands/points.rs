@@ -3,13 +3,13 @@
 use std::fmt::Write;
 
 use anyhow::Context;
-use replica::operator::{Exit, LogFormat, init_logging};
+use replica::operator::{Exit, LogFormat, block_on, init_logging};
 use replica::restore::points;
 use replica::store::Chain;
 use serde_json::{Value, json};
 
 use crate::cli::PointsArgs;
-use crate::commands::{block_on, print, print_json, readable_bytes};
+use crate::commands::{print, print_json, readable_bytes};
 use crate::config::ReplicaConfig;
 
 /// Lists the restore points.

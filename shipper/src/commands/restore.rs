@@ -6,13 +6,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
-use replica::operator::{Bar, Exit, LogFormat, init_logging};
+use replica::operator::{Bar, Exit, LogFormat, block_on, init_logging};
 use replica::restore::{Restored, Selected, Target, publish, select};
 use replica::store::{Chain, Store};
 use serde_json::{Value, json};
 
 use crate::cli::RestoreArgs;
-use crate::commands::{block_on, print, print_json, readable_bytes};
+use crate::commands::{print, print_json, readable_bytes};
 use crate::config::ReplicaConfig;
 
 /// Restores a database, or says what it would fetch.
