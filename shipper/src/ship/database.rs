@@ -26,8 +26,10 @@ use crate::wal::{attach, reader::wal_path};
 
 /// Pause before a database that could not be attached is tried again.
 const RETRY_ATTACH: Duration = Duration::from_secs(15);
-/// Pause after a step that failed, and before a new generation.
+/// Pause after a step that failed.
 const RETRY_STEP: Duration = Duration::from_secs(1);
+/// First and longest pause before a new generation: each costs a whole snapshot.
+const NEW_GENERATION: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(120));
 /// How long the final sync may take; systemd is told to wait 20 s.
 const FINAL_SYNC: Duration = Duration::from_secs(15);
 /// How often the final sync looks whether the spool is empty.
@@ -64,6 +66,7 @@ impl Database {
     /// Ships until told to stop. `settled` is told when the database is attached, or known not to be.
     pub async fn run(mut self, settled: oneshot::Sender<()>) {
         let mut settled = Some(settled);
+        let mut pause_after_end = NEW_GENERATION.0;
         while !*self.stop.borrow() {
             let attached = self.attach().await;
             if let Some(settled) = settled.take() {
@@ -71,13 +74,17 @@ impl Database {
                 let _ = settled.send(());
             }
             let pause = match attached {
-                Ok((engine, spool)) => match self.ship(engine, spool).await {
-                    End::Stopped => return,
-                    End::Discontinuity(reason) => {
-                        error!("{reason}; a new generation begins");
-                        RETRY_STEP
+                Ok((engine, spool)) => {
+                    let began = Instant::now();
+                    let End::Discontinuity(reason) = self.ship(engine, spool).await else { return };
+                    if began.elapsed() > NEW_GENERATION.1 {
+                        pause_after_end = NEW_GENERATION.0;
                     }
-                },
+                    let pause = pause_after_end;
+                    pause_after_end = (pause * 2).min(NEW_GENERATION.1);
+                    error!("a new generation begins in {pause:?}: {reason}");
+                    pause
+                }
                 Err(refusal) => {
                     error!("not attached: {refusal:#}");
                     RETRY_ATTACH

@@ -154,7 +154,7 @@ impl Engine {
         let mark = self.look(now, as_of, to_the_end)?;
         // A snapshot that failed half-way has a hole: only a new generation heals it.
         self.go_on_with_snapshot()
-            .map_err(|error| Discontinuity(format!("first snapshot: {error:#}")))?;
+            .map_err(|error| Discontinuity(format!("first snapshot: {error:#}{}", hint(&error))))?;
         self.keep_wal_small(now, mark)?;
         Ok(self.report(now, as_of))
     }
@@ -368,5 +368,20 @@ impl Engine {
             page_count: self.page_count,
             locks: self.checkpointer.locks(),
         }
+    }
+}
+
+/// What an operator can do about a snapshot that failed.
+fn hint(error: &anyhow::Error) -> &'static str {
+    let full = error.chain().any(|cause| {
+        cause
+            .downcast_ref::<std::io::Error>()
+            .is_some_and(|error| error.kind() == std::io::ErrorKind::StorageFull)
+    });
+    if full {
+        "\nHINT: make room for state_dir: it holds a compressed copy of the database, twice for a moment, until \
+         the first snapshot is in the bucket"
+    } else {
+        ""
     }
 }
