@@ -20,7 +20,7 @@ use crate::wal::sqlite::Mark;
 /// The WAL does not continue from where it was captured: something that no rule of SQLite's allows while
 /// our read transactions are held happened to the files. The generation cannot go on.
 #[derive(Debug, thiserror::Error)]
-#[error("lost continuity with the WAL: {0}")]
+#[error("this generation cannot go on: {0}")]
 pub struct Discontinuity(pub String);
 
 /// The capturing end of one chain.

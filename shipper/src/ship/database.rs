@@ -82,7 +82,7 @@ impl Database {
                     }
                     let pause = pause_after_end;
                     pause_after_end = (pause * 2).min(NEW_GENERATION.1);
-                    error!("a new generation begins in {pause:?}: {reason}");
+                    error!("{reason}\na new generation begins in {pause:?}");
                     pause
                 }
                 Err(refusal) => {
@@ -242,7 +242,9 @@ impl Driver {
             Ok(step) => self.status.stepped(step, self.clock.now()),
             Err(failure) => {
                 let text = format!("{failure:#}");
-                if self.status.engine_failed(&text) {
+                let news = self.status.engine_failed(&text);
+                // The end of a generation is told by the one who begins the next.
+                if news && !failure.is::<Discontinuity>() {
                     error!("{text}");
                 }
             }
