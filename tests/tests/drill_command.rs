@@ -309,6 +309,33 @@ fn every_database_is_drilled_and_the_worst_verdict_counts() {
 }
 
 #[test]
+fn a_database_that_was_wiped_fails() {
+    let world = Surroundings::new().unwrap();
+    for name in ["app", "second"] {
+        world.copy_replica(&fixture("v05-file").join("replica"), name).unwrap();
+    }
+    assert_eq!(world.drill(&[], 0).unwrap()["verdict"], "PASS");
+    fs::remove_dir_all(world.replica("app")).unwrap();
+    let answer = world.drill(&[], 1).unwrap();
+    let record = &answer["records"][0];
+    assert_eq!(
+        (&record["database"], status(record, "chain")),
+        (&json!("app"), "fail"),
+        "{answer:#}"
+    );
+    assert_eq!(answer["records"][1]["verdict"], "PASS");
+}
+
+#[test]
+fn a_watch_without_anything_to_watch_says_what_to_check() {
+    let world = Surroundings::new().unwrap();
+    let mut command = world.verifier().unwrap();
+    let output = run(command.arg("watch"), 3).unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.contains("no database is there\nHINT: check [replica] url"), "{said}");
+}
+
+#[test]
 fn wrong_usage_says_what_to_do() {
     let world = Surroundings::new().unwrap();
     let refused = |arguments: &[&str], variable: Option<(&str, &str)>| {

@@ -156,6 +156,12 @@ fn two_watchers_at_once_send_one_mail() {
     }
     let mut subjects: Vec<_> = mails.take().iter().map(subject).collect();
     subjects.sort();
+    let known = json!({"pk": {"S": "DATABASES"}, "sk": {"S": "STATE"}});
+    let known = dynamodb.call("GetItem", &json!({"TableName": "seaworthy", "Key": known}));
+    let mut urls: Vec<_> = known["Item"]["urls"]["SS"].as_array().unwrap().clone();
+    urls.sort_by_key(Value::to_string);
+    let expected: Vec<_> = (0..5).map(|n| json!(world.url(&format!("app-{n}")))).collect();
+    assert_eq!(urls, expected, "what both wrote");
     assert_eq!(subjects, (0..5).map(|n| format!("app-{n}: dead")).collect::<Vec<_>>());
     for database in 0..5 {
         let state = &dynamodb.items(&format!("app-{database}"))[0];

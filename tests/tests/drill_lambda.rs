@@ -121,6 +121,26 @@ fn what_goes_stale_is_mailed_once_and_once_more_when_it_recovers() {
     assert_eq!(watch(), ("fresh".to_owned(), nothing));
 }
 
+#[test]
+fn a_watch_that_sees_nothing_is_a_failed_invocation() {
+    let (world, mails) = (Surroundings::new().unwrap(), MailServer::start().unwrap());
+    let function = function(&world, &mails);
+    let watch = || function.invoke(&json!({"task": "watch"}), AMPLE).unwrap();
+    let blind = || watch().unwrap_err()["errorMessage"].as_str().unwrap().to_owned();
+    assert!(blind().contains("no database is there"), "{}", blind());
+    let app = world.replica("app");
+    write_heartbeat(&app, "1", 0).unwrap();
+    assert_eq!(watch().unwrap()["databases"][0]["state"], "fresh");
+    fs::write(app.join("heartbeat.json"), "{").unwrap();
+    assert!(blind().contains("not a heartbeat"), "{}", blind());
+    assert!(mails.take().is_empty());
+    // What is gone was seen: it is dead.
+    fs::remove_dir_all(app).unwrap();
+    let answer = watch().unwrap();
+    assert_eq!(answer["databases"][0]["state"], "dead", "{answer:#}");
+    assert_eq!(mails.take().iter().map(subject).collect::<Vec<_>>(), ["app: dead"]);
+}
+
 /// Lets the lease of the claim end, as minutes would.
 fn expire_claim(world: &Surroundings) {
     let ledger = rusqlite::Connection::open(world.ledger()).unwrap();
