@@ -4,13 +4,15 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::fs::{self, File};
+use std::net::TcpListener;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::time::Duration;
 
 use seaworthy_tests::drill_support::{
     GENERATION, Surroundings, expected, fixture, ship_snapshot, write_heartbeat,
 };
-use seaworthy_tests::process::run;
+use seaworthy_tests::process::{Process, run};
 use serde_json::{Value, json};
 
 const FIELDS: [&str; 13] = [
@@ -333,6 +335,23 @@ fn a_watch_without_anything_to_watch_says_what_to_check() {
     let output = run(command.arg("watch"), 3).unwrap();
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(said.contains("no database is there\nHINT: check [replica] url"), "{said}");
+}
+
+/// A store that takes the request and never answers; 1 would say that the backup failed.
+#[test]
+fn a_signal_stops_a_drill_without_a_verdict() {
+    let world = Surroundings::new().unwrap();
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", silent.local_addr().unwrap());
+    let mut command = world.verifier().unwrap();
+    command.args(["drill", "s3://acme/web-1/app", "--endpoint", &endpoint]);
+    let mut process = Process::start(command).unwrap();
+    let (_stream, _) = silent.accept().unwrap();
+    process.terminate().unwrap();
+    let status = process.wait(Duration::from_secs(60)).unwrap();
+    assert_eq!(status.code(), Some(3), "{}", process.output());
+    assert!(process.output().contains("stopped by SIGTERM"), "{}", process.output());
+    world.nothing_left().unwrap();
 }
 
 #[test]
