@@ -43,8 +43,12 @@ impl Headers {
     }
 
     fn beat(&mut self, chain: Chain) {
+        self.beat_at(chain, "null");
+    }
+
+    fn beat_at(&mut self, chain: Chain, txid: &str) {
         let text = format!(
-            r#"{{"version":1,"generation":"{chain}","txid":null,"page_size":4096,"page_count":1,
+            r#"{{"version":1,"generation":"{chain}","txid":{txid},"page_size":4096,"page_count":1,
                 "written_at":"2026-01-01T00:00:00Z","synced_at":null,"last_transaction_at":null,
                 "wal_bytes":0,"last_error":null,"shipper_version":"0","sqlite_version":"3","host":"h"}}"#
         );
@@ -159,18 +163,57 @@ fn the_most_recently_updated_wins_whatever_its_name() {
 }
 
 #[test]
-fn an_unfinished_generation_is_no_failure() {
+fn a_generation_whose_snapshot_is_on_its_way_is_no_failure() {
+    let mut store = Headers::default();
+    chain_of(&mut store, generation(1), 0, 2..=5);
+    store.beat(generation(2));
+    let selected = store.select(Target::Latest).unwrap();
+    assert_eq!(selected.plan.chain, generation(1));
+    assert_eq!(selected.remarks.len(), 1);
+}
+
+/// Nothing is uploaded before the snapshot, so whatever is there without one has lost it.
+#[test]
+fn a_latest_generation_without_its_snapshot_does_not_fall_back_to_older_data() {
     let mut store = Headers::default();
     chain_of(&mut store, generation(1), 0, 2..=5);
     store.add(generation(2), 0, (2, 2), 200, 200);
+    store.add(generation(2), 0, (3, 3), 201, 201);
     for named in [None, Some(generation(2))] {
         if let Some(named) = named {
             store.beat(named);
         }
-        let selected = store.select(Target::Latest).unwrap();
-        assert_eq!(selected.plan.chain, generation(1));
-        assert_eq!(selected.remarks.len(), usize::from(named.is_some()), "{named:?}");
+        let damaged = [Target::Latest, Target::Txid(Txid::new(3).unwrap())];
+        let at = [200, 500].map(|at| Target::AtOrBefore(second(at)));
+        for target in damaged.into_iter().chain(at) {
+            let error = store.select(target).unwrap_err();
+            assert!(error.is_replica_fault(), "{error:?}");
+            let error = error.to_string();
+            assert!(error.contains("no snapshot") && error.contains("--generation"), "{error}");
+        }
+        let before = store.select(Target::AtOrBefore(second(199))).unwrap();
+        assert_eq!((before.plan.chain, before.plan.txid.get()), (generation(1), 5));
     }
+    // The heartbeat's is the latest, also where a damaged one was written to later.
+    store.beat(generation(1));
+    let selected = store.select(Target::Latest).unwrap();
+    assert_eq!(selected.plan.chain, generation(1));
+    assert!(selected.remarks[0].contains("was written to later"), "{:?}", selected.remarks);
+}
+
+#[test]
+fn a_shipped_generation_of_which_nothing_is_left_does_not_fall_back_to_older_data() {
+    let mut store = Headers::default();
+    chain_of(&mut store, generation(1), 0, 2..=5);
+    // Made at second 100, by its name.
+    let name = uuid::Uuid::from_u128((100_000 << 80) | (7 << 76) | (2 << 62) | 1);
+    store.beat_at(Chain::Generation(GenerationId::from_uuid(name)), r#""0000000000000007""#);
+    for target in [Target::Latest, Target::AtOrBefore(second(100))] {
+        let error = store.select(target).unwrap_err();
+        assert!(error.is_replica_fault() && error.to_string().contains("lost"), "{error:?}");
+    }
+    let before = store.select(Target::AtOrBefore(second(99))).unwrap();
+    assert_eq!(before.plan.chain, generation(1));
 }
 
 #[test]

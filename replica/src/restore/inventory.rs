@@ -38,6 +38,11 @@ impl Inventory {
         self.files.iter().any(|file| file.txids.is_snapshot())
     }
 
+    /// The file that the chain begins with, as far as it is there.
+    pub(super) fn first(&self) -> Option<&LtxObject> {
+        self.files.iter().min_by_key(|file| (file.txids.min(), file.txids.max()))
+    }
+
     /// When its newest object was written, by the store's clock.
     pub(super) fn updated(&self) -> Option<Timestamp> {
         self.files.iter().map(|file| file.modified).max()

@@ -1,9 +1,9 @@
 //! Which chain, and which point in it.
 //!
-//! The latest chain is the one that the heartbeat names if it holds a snapshot; else the most
-//! recently updated one that does. A new generation whose first snapshot is still on its way is no
-//! failure: the one before it is still the latest. A chain with a hole is *not* passed over in favour of
-//! an older one: that would be old data without a word.
+//! The latest chain is the one that the heartbeat names if it has files; else the most recently updated
+//! one that does. A new generation that has none yet is no failure: its first upload, the snapshot, is
+//! still on its way, and the one before it is still the latest. A chain with a hole, or with files but
+//! without a snapshot, is *not* passed over in favour of an older one: that would be old data without a word.
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use jiff::Timestamp;
@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use crate::documents::Heartbeat;
 use crate::format::Txid;
 use crate::restore::plan::{gap_after, reachable};
-use crate::restore::times::Clock;
+use crate::restore::times::{Clock, read_header};
 use crate::restore::{Inventory, Plan, RestoreError, plan};
 use crate::store::{Chain, Key, Store, read_all};
 
@@ -45,21 +45,21 @@ pub struct Selected {
     pub remarks: Vec<String>,
 }
 
-/// Finds the chain (the one asked for; else the one the heartbeat names if it has a complete
-/// snapshot; else the most recently updated one that is restorable) and plans the restore.
+/// Finds the chain (the one asked for; else the one the heartbeat names if it has files; else the most
+/// recently updated one that does) and plans the restore.
 ///
 /// For a timestamp without a chain, chains older than the latest are looked at until one reaches
 /// back to it.
 ///
 /// # Errors
-/// Nothing restorable, the point not reachable, or the store's errors.
+/// Nothing restorable, the point not reachable, the latest chain damaged, or the store's errors.
 pub async fn select(
     store: &dyn Store,
     chain: Option<Chain>,
     target: Target,
 ) -> Result<Selected, RestoreError> {
-    let chains = store.chains().await?;
     if let Some(chain) = chain {
+        let chains = store.chains().await?;
         if !chains.contains(&chain) {
             return Err(unknown_chain(store, chain, &chains));
         }
@@ -69,7 +69,10 @@ pub async fn select(
             .ok_or_else(|| too_early(target));
     }
     let mut remarks = Vec::new();
-    let inventories = by_age(store, &chains, &mut remarks).await?;
+    // Before the listing, so that what it vouches for must be in the listing.
+    let beat = heartbeat(store, &mut remarks).await?;
+    let chains = store.chains().await?;
+    let inventories = by_age(store, &chains, beat, target, &mut remarks).await?;
     if inventories.is_empty() {
         return Err(nothing(store, &chains));
     }
@@ -81,34 +84,35 @@ pub async fn select(
     Err(too_early(target))
 }
 
-/// The chains that hold a snapshot, the latest first.
+/// The chains that have files, the latest first.
 async fn by_age(
     store: &dyn Store,
     chains: &[Chain],
+    beat: Option<Heartbeat>,
+    target: Target,
     remarks: &mut Vec<String>,
 ) -> Result<Vec<Inventory>, RestoreError> {
-    let named = heartbeat(store, remarks).await?.map(|beat| Chain::Generation(beat.generation));
     let mut inventories: Vec<Inventory> = stream::iter(chains.to_vec())
         .map(|chain| Inventory::read(store, chain))
         .buffered(CONCURRENT_CHAINS)
         .try_collect()
         .await?;
+    inventories.retain(|inventory| !inventory.files.is_empty());
     inventories.sort_by_key(|inventory| std::cmp::Reverse((inventory.updated(), inventory.chain)));
-    let newest = inventories.first().map(|inventory| inventory.chain);
-    let unfinished: Vec<Chain> =
-        inventories.iter().filter(|i| !i.has_snapshot()).map(|i| i.chain).collect();
-    inventories.retain(Inventory::has_snapshot);
-    let Some(named) = named else { return Ok(inventories) };
+    let Some(beat) = beat else { return Ok(inventories) };
+    let named = Chain::Generation(beat.generation);
     match inventories.iter().position(|inventory| inventory.chain == named) {
         Some(0) => {}
         Some(position) => {
-            if let Some(newest) = newest.filter(|newest| !unfinished.contains(newest)) {
-                remarks.push(format!(
-                    "the heartbeat names generation {named}, but {newest} was written to later; restoring the heartbeat's (choose with --generation)"
-                ));
-            }
+            let newest = inventories[0].chain;
+            remarks.push(format!(
+                "the heartbeat names generation {named}, but {newest} was written to later; restoring the heartbeat's (choose with --generation)"
+            ));
             let latest = inventories.remove(position);
             inventories.insert(0, latest);
+        }
+        None if beat.txid.is_some() && !begun_after(&beat, target) => {
+            return Err(all_lost(&beat));
         }
         None => remarks.push(format!(
             "the heartbeat names generation {named}, which has no complete snapshot yet"
@@ -148,6 +152,10 @@ async fn resolve(
     target: Target,
     remarks: Vec<String>,
 ) -> Result<Option<Selected>, RestoreError> {
+    let headless = !inventory.files.is_empty() && !inventory.has_snapshot();
+    if headless && !began_after(store, &inventory, target).await? {
+        return Err(no_snapshot(&inventory));
+    }
     let mut clock = Clock::new(store, &inventory);
     let plan = match target {
         Target::Latest => plan(&inventory, None)?,
@@ -163,6 +171,26 @@ async fn resolve(
     };
     let timestamp = clock.time(plan.txid).await?;
     Ok(Some(Selected { plan, inventory, timestamp, remarks }))
+}
+
+/// Whether even the oldest file there is came after the time asked for.
+async fn began_after(
+    store: &dyn Store,
+    inventory: &Inventory,
+    target: Target,
+) -> Result<bool, RestoreError> {
+    let (Target::AtOrBefore(limit), Some(first)) = (target, inventory.first()) else {
+        return Ok(false);
+    };
+    Ok(read_header(store, inventory, first).await?.timestamp > limit)
+}
+
+/// Whether the heartbeat's generation was made after the time asked for, as far as its name tells.
+fn begun_after(beat: &Heartbeat, target: Target) -> bool {
+    let Target::AtOrBefore(limit) = target else { return false };
+    let made = beat.generation.uuid().get_timestamp().map(|time| time.to_unix().0);
+    let made = made.and_then(|seconds| Timestamp::from_second(i64::try_from(seconds).ok()?).ok());
+    made.unwrap_or(beat.written_at) > limit
 }
 
 /// Rounding down must not hide a hole: a later state that was committed by then, but cannot be
@@ -202,11 +230,32 @@ fn nothing(store: &dyn Store, chains: &[Chain]) -> RestoreError {
         )
     } else {
         format!(
-            "no snapshot in any of the {} generations at {url}\nHINT: the first snapshot may still be on its way; otherwise its files are lost",
+            "no files in any of the {} generations at {url}\nHINT: the first snapshot may still be on its way; otherwise its files are lost",
             chains.len()
         )
     };
     RestoreError::Chain { message }
+}
+
+/// The snapshot is a generation's first upload, so where there is anything else, it was there.
+fn no_snapshot(inventory: &Inventory) -> RestoreError {
+    RestoreError::Chain {
+        message: format!(
+            "generation {}: no snapshot (no file starts at TXID {}), although later files are there\nHINT: its snapshot is lost; for the older data of another generation, name it: --generation <id> (`shipper points` lists them)",
+            inventory.chain,
+            Txid::FIRST
+        ),
+    }
+}
+
+fn all_lost(beat: &Heartbeat) -> RestoreError {
+    let generation = beat.generation;
+    RestoreError::Chain {
+        message: format!(
+            "generation {generation}: no files, although the heartbeat of {} says that it was shipped\nHINT: its files are lost; for the older data of another generation, name it: --generation <id> (`shipper points` lists them)",
+            beat.written_at
+        ),
+    }
 }
 
 fn unknown_chain(store: &dyn Store, chain: Chain, chains: &[Chain]) -> RestoreError {
