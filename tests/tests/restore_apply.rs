@@ -183,6 +183,80 @@ async fn a_page_in_no_file_is_refused() {
     assert!(error.contains("the first is page 4"), "{error}");
 }
 
+/// The database shrank and grew again: what was cut off does not come back. Where the files are Litestream's
+/// own it does, as it does for Litestream.
+#[tokio::test]
+async fn a_page_that_was_cut_off_is_not_taken_from_an_older_file() {
+    let all = |fill| (1..=10).map(|number| (number, fill)).collect::<Vec<(u32, u8)>>();
+    let mut regrown = all(3);
+    regrown.retain(|(number, _)| *number > 3);
+    let whole =
+        [plain((1, 1), 10, &all(1)), plain((2, 2), 3, &[(1, 2)]), plain((3, 3), 10, &regrown)];
+    let dir = tempfile::tempdir().unwrap();
+    let replica = dir.path().join("replica");
+    let chain = replica.join("0198c0de-0000-7000-8000-000000000001");
+    write(&chain, &whole);
+    let store: Arc<dyn Store> = Arc::new(FileStore::new(replica.clone()));
+    restore(Arc::clone(&store), dir.path()).await.unwrap();
+    let expected: Vec<u8> =
+        [2, 1, 1, 3, 3, 3, 3, 3, 3, 3].iter().flat_map(|fill| page(*fill, PAGE)).collect();
+    assert_eq!(fs::read(dir.path().join("out/app.db")).unwrap(), expected);
+
+    regrown.retain(|(number, _)| *number != 7);
+    let files = [plain((3, 3), 10, &regrown)];
+    write(&chain, &files);
+    let error = restore(store, dir.path()).await.unwrap_err();
+    assert!(
+        matches!(&error, RestoreError::Incomplete { missing: 1, first, .. } if first.get() == 7),
+        "{error:?}"
+    );
+
+    let [first, cut, _] = whole;
+    let [grown] = files;
+    restored(&[first, cut, grown]).await.1.unwrap();
+}
+
+/// Makes the final rename fail: the output becomes a directory meanwhile.
+struct InTheWay(std::path::PathBuf);
+
+impl Progress for InTheWay {
+    fn fetched(&self, _: u64) {
+        fs::create_dir_all(self.0.join("full")).unwrap();
+    }
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    let entries = fs::read_dir(dir).unwrap();
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[tokio::test]
+async fn the_old_wal_goes_only_when_the_new_database_is_in_place() {
+    let fixture = repository().join("tests/fixtures/v05-file/replica");
+    let store: Arc<dyn Store> = Arc::new(FileStore::new(fixture));
+    let plan = select(store.as_ref(), None, Target::Latest).await.unwrap().plan;
+    let dir = tempfile::tempdir().unwrap();
+    let output = dir.path().join("app.db");
+    for end in ["-journal", "-shm", "-wal"] {
+        fs::write(dir.path().join(format!("app.db{end}")), end).unwrap();
+    }
+    let in_the_way = Arc::new(InTheWay(output.clone()));
+    let error = publish(Arc::clone(&store), &plan, &output, true, in_the_way).await.unwrap_err();
+    assert!(matches!(error, RestoreError::Io { action: "rename restored file", .. }), "{error:?}");
+    assert_eq!(names(dir.path()), ["app.db", "app.db-journal", "app.db-shm", "app.db-wal"]);
+    for end in ["-journal", "-shm", "-wal"] {
+        assert_eq!(fs::read_to_string(dir.path().join(format!("app.db{end}"))).unwrap(), end);
+    }
+    fs::remove_dir_all(&output).unwrap();
+    fs::write(&output, "old").unwrap();
+    publish(store, &plan, &output, true, Arc::new(())).await.unwrap();
+    assert_eq!(names(dir.path()), ["app.db"]);
+    assert!(fs::read(&output).unwrap().starts_with(b"SQLite format 3"));
+}
+
 #[tokio::test]
 async fn page_sizes_must_agree() {
     let mut files = [plain((1, 1), 1, &[(1, 1)]), plain((2, 2), 1, &[(1, 2)])];

@@ -1,7 +1,8 @@
 //! The pages of a restored database: which are there already, and the writing of those that are new.
 //!
 //! Files are applied newest first, so the first copy of a page is the right one, and each page is written
-//! once. Neighbouring pages are written together. The lock page stays a hole.
+//! once. A page that a newer file cut off ([`Canvas::cut`]) is not taken from an older one: growth brings its own
+//! pages. Neighbouring pages are written together. The lock page stays a hole.
 
 use std::sync::mpsc::{Receiver, SyncSender};
 
@@ -31,6 +32,8 @@ pub(super) struct WriterGone;
 pub(super) struct Canvas {
     page_size: PageSize,
     commit: u32,
+    /// Pages above this one were cut off by a file that came already.
+    kept: u32,
     taken: Vec<u64>,
     left: u32,
     checksum: Option<DatabaseChecksum>,
@@ -55,6 +58,7 @@ impl Canvas {
         Self {
             page_size,
             commit,
+            kept: commit,
             taken: vec![0; commit.div_ceil(64) as usize],
             left: commit - u32::from(has_lock_page),
             checksum: checksummed.then(DatabaseChecksum::default),
@@ -78,11 +82,16 @@ impl Canvas {
         &mut self.buffer[at..at + length]
     }
 
-    /// Takes the page in the slot, unless a newer file had it or the database has since shrunk.
+    /// The database had only `commit` pages once: what older files say of those above is gone for good.
+    pub(super) fn cut(&mut self, commit: u32) {
+        self.kept = self.kept.min(commit);
+    }
+
+    /// Takes the page in the slot, unless a newer file had it or cut it off.
     pub(super) fn keep(&mut self, number: PageNumber) -> Result<(), WriterGone> {
         let page = number.get();
         let (word, bit) = (((page - 1) / 64) as usize, 1_u64 << ((page - 1) % 64));
-        if page > self.commit || self.taken[word] & bit != 0 {
+        if page > self.kept || self.taken[word] & bit != 0 {
             return Ok(());
         }
         self.taken[word] |= bit;

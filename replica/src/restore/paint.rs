@@ -4,7 +4,7 @@ use crate::format::{Checksum, Decoder, FormatError, HEADER_SIZE, Header, PageSiz
 use crate::restore::canvas::{Canvas, WriterGone};
 use crate::restore::fetch::{Feed, ObjectInput};
 use crate::restore::{Plan, RestoreError};
-use crate::store::{LtxObject, Store};
+use crate::store::{Chain, LtxObject, Store};
 
 /// Why decoding ended early.
 #[derive(Debug)]
@@ -33,11 +33,16 @@ pub(super) struct Source {
     /// Its full key, for messages.
     pub(super) object: String,
     file: LtxObject,
+    /// Whether every page that the database grows by is in the file that it grows in.
+    brings_growth: bool,
 }
 
 impl Source {
     pub(super) fn new(store: &dyn Store, plan: &Plan, file: LtxObject) -> Self {
-        Self { object: store.locate(&plan.key(&file)), file }
+        // Litestream has filled in such pages since 0.5.15 only: before, SQLite's not writing a free page made
+        // a file without it, and what it restores is an older file's copy. Its own replicas may have such files.
+        let brings_growth = matches!(plan.chain, Chain::Generation(_));
+        Self { object: store.locate(&plan.key(&file)), file, brings_growth }
     }
 
     /// The header of the file that comes next, which stays unread.
@@ -88,6 +93,9 @@ impl Source {
         let damaged = |source| self.damaged(source);
         while let Some(number) = decoder.next_page(canvas.slot()).map_err(damaged)? {
             canvas.keep(number)?;
+        }
+        if self.brings_growth {
+            canvas.cut(header.commit);
         }
         Ok((header, decoder.finish().map_err(damaged)?))
     }

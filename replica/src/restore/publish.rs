@@ -5,7 +5,12 @@
 //! still what it was.
 //!
 //! SQLite would replay a `-wal` or `-journal` that another database left behind into the restored
-//! one: with `force` they are removed, durably, *before* the rename.
+//! one: with `force` they are renamed, durably, *before* the output is (to `.<name>.replaced-…`), put back if
+//! that fails, and removed once the output is durable. Nothing is removed before.
+//!
+//! What remains: a kill or a power loss between the two renames leaves the old database without its `-wal`, so
+//! without its last commits, until `.<name>.replaced-…-wal` is renamed back by hand. One after them leaves
+//! those files as litter.
 
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata, Permissions};
@@ -30,7 +35,8 @@ const MODE: u32 = 0o600;
 /// one and removes the others). The restored file has mode 0600, or the mode and owner of the one that it replaces.
 ///
 /// # Errors
-/// Those of [`crate::restore::apply()`], and of the file system. Nothing is left behind.
+/// Those of [`crate::restore::apply()`], and of the file system. Nothing is left behind, and what was to be
+/// replaced is still there, except where syncing the directory failed after the rename.
 pub async fn publish(
     store: Arc<dyn Store>,
     plan: &Plan,
@@ -53,17 +59,15 @@ pub async fn publish(
         take_over(&temporary, &replaced, output)?;
     }
     if force {
-        place.remove_companions()?;
-        let renamed = temporary.persist(&place.output);
-        renamed.map_err(|error| io_error(output, "rename restored file", error.error))?;
+        place.replace(temporary)?;
     } else {
         // Somebody may have been quicker since the check above.
         temporary.persist_noclobber(&place.output).map_err(|error| match error.error.kind() {
             io::ErrorKind::AlreadyExists => exists(output),
             _ => io_error(output, "rename restored file", error.error),
         })?;
+        place.sync_directory()?;
     }
-    place.sync_directory()?;
     Ok(restored)
 }
 
@@ -127,22 +131,73 @@ impl Place {
             .map_err(|source| io_error(&self.directory, "create temporary file", source))
     }
 
-    fn remove_companions(&self) -> Result<(), RestoreError> {
-        let mut removed = false;
-        for path in COMPANIONS.iter().map(|end| self.companion(end)) {
-            match fs::remove_file(&path) {
-                Ok(()) => removed = true,
+    /// Renames the restored file into place and takes the companions of the old one away.
+    fn replace(&self, temporary: NamedTempFile) -> Result<(), RestoreError> {
+        let mut moved = Moved::default();
+        let replaced = self.move_companions(&temporary, &mut moved).and_then(|()| {
+            let renamed = temporary.persist(&self.output);
+            renamed.map_err(|error| io_error(&self.output, "rename restored file", error.error))
+        });
+        if let Err(error) = replaced {
+            moved.put_back();
+            // The error at hand tells more than that of a second one.
+            let _ = self.sync_directory();
+            return Err(error);
+        }
+        // Until the rename is durable, a power loss may bring the old database back.
+        self.sync_directory()?;
+        moved.remove()
+    }
+
+    fn move_companions(
+        &self,
+        temporary: &NamedTempFile,
+        moved: &mut Moved,
+    ) -> Result<(), RestoreError> {
+        // As unlikely to be taken as the temporary file's: that of an earlier crash may be all there is.
+        let unique = temporary.path().extension().unwrap_or_default().to_string_lossy();
+        let unique = unique.trim_start_matches("restoring-");
+        for end in COMPANIONS {
+            let from = self.companion(end);
+            let mut name = OsString::from(".");
+            name.push(&self.name);
+            name.push(format!(".replaced-{unique}{end}"));
+            let to = self.directory.join(name);
+            match fs::rename(&from, &to) {
+                Ok(()) => moved.0.push((from, to)),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(source) => return Err(io_error(&path, "remove leftover file", source)),
+                Err(source) => return Err(io_error(&from, "rename leftover file", source)),
             }
         }
-        if removed { self.sync_directory() } else { Ok(()) }
+        if moved.0.is_empty() { Ok(()) } else { self.sync_directory() }
     }
 
     fn sync_directory(&self) -> Result<(), RestoreError> {
         File::open(&self.directory)
             .and_then(|directory| directory.sync_all())
             .map_err(|source| io_error(&self.directory, "sync directory", source))
+    }
+}
+
+/// Companions of the old database: where they were, and where they are.
+#[derive(Default)]
+struct Moved(Vec<(PathBuf, PathBuf)>);
+
+impl Moved {
+    fn put_back(self) {
+        for (from, to) in self.0 {
+            if let Err(error) = fs::rename(&to, &from) {
+                let (from, to) = (from.display(), to.display());
+                tracing::error!("{from}: not put back ({error})\nHINT: rename {to} to it by hand");
+            }
+        }
+    }
+
+    fn remove(self) -> Result<(), RestoreError> {
+        for (_, to) in self.0 {
+            fs::remove_file(&to).map_err(|source| io_error(&to, "remove leftover file", source))?;
+        }
+        Ok(())
     }
 }
 
