@@ -112,7 +112,7 @@ async fn by_age(
             inventories.insert(0, latest);
         }
         None if beat.txid.is_some() && !begun_after(&beat, target) => {
-            return Err(all_lost(&beat));
+            return Err(all_lost(store, &beat));
         }
         None => remarks.push(format!(
             "the heartbeat names generation {named}, which has no complete snapshot yet"
@@ -154,7 +154,7 @@ async fn resolve(
 ) -> Result<Option<Selected>, RestoreError> {
     let headless = !inventory.files.is_empty() && !inventory.has_snapshot();
     if headless && !began_after(store, &inventory, target).await? {
-        return Err(no_snapshot(&inventory));
+        return Err(no_snapshot(store, &inventory));
     }
     let mut clock = Clock::new(store, &inventory);
     let plan = match target {
@@ -238,21 +238,22 @@ fn nothing(store: &dyn Store, chains: &[Chain]) -> RestoreError {
 }
 
 /// The snapshot is a generation's first upload, so where there is anything else, it was there.
-fn no_snapshot(inventory: &Inventory) -> RestoreError {
+fn no_snapshot(store: &dyn Store, inventory: &Inventory) -> RestoreError {
     RestoreError::Chain {
         message: format!(
-            "generation {}: no snapshot (no file starts at TXID {}), although later files are there\nHINT: its snapshot is lost; for the older data of another generation, name it: --generation <id> (`shipper points` lists them)",
+            "generation {} at {}: no snapshot (no file starts at TXID {}), although later files are there\nHINT: its snapshot is lost; for the older data of another generation, name it: --generation <id> (`shipper points` lists them)",
             inventory.chain,
+            store.url(),
             Txid::FIRST
         ),
     }
 }
 
-fn all_lost(beat: &Heartbeat) -> RestoreError {
-    let generation = beat.generation;
+fn all_lost(store: &dyn Store, beat: &Heartbeat) -> RestoreError {
+    let (generation, url) = (beat.generation, store.url());
     RestoreError::Chain {
         message: format!(
-            "generation {generation}: no files, although the heartbeat of {} says that it was shipped\nHINT: its files are lost; for the older data of another generation, name it: --generation <id> (`shipper points` lists them)",
+            "generation {generation} at {url}: no files, although the heartbeat of {} says that it was shipped\nHINT: its files are lost; for the older data of another generation, name it: --generation <id> (`shipper points` lists them)",
             beat.written_at
         ),
     }
