@@ -22,7 +22,7 @@ use crate::ship::notify::{Notice, Watch};
 use crate::ship::spool::Spool;
 use crate::ship::status::Status;
 use crate::ship::upload::{Ended, Uploader};
-use crate::wal::{attach, reader::wal_path};
+use crate::wal::{attach, checkpoint::LockReport, reader::wal_path};
 
 /// Pause before a database that could not be attached is tried again.
 const RETRY_ATTACH: Duration = Duration::from_secs(15);
@@ -140,9 +140,16 @@ impl Database {
         let mut uploads = Task(tokio::spawn(in_span(uploader.run())));
         let heartbeats = pulse.clone();
         let heartbeats = Task(tokio::spawn(in_span(async move { heartbeats.run().await })));
-        let mut driver = Driver { engine: Some(engine), status, clock: self.clock.clone() };
+        let mut driver = Driver {
+            engine: Some(engine),
+            status,
+            clock: self.clock.clone(),
+            locks: LockReport::default(),
+        };
         let end = self.drive(&mut driver, notice.as_ref(), &mut uploads).await;
         drop(heartbeats);
+        let LockReport { taken, longest } = driver.locks;
+        info!(taken, ?longest, "write locks held");
         if let End::Stopped = end {
             // A receiver that is gone has nothing left to hurry.
             let _ = hurry.send(true);
@@ -226,6 +233,7 @@ struct Driver {
     engine: Option<Engine>,
     status: Arc<Status>,
     clock: Arc<dyn Clock>,
+    locks: LockReport,
 }
 
 impl Driver {
@@ -239,7 +247,10 @@ impl Driver {
         .map_err(|error| Discontinuity(format!("{error:#}")))?;
         self.engine = Some(engine);
         match &step {
-            Ok(step) => self.status.stepped(step, self.clock.now()),
+            Ok(step) => {
+                self.locks = step.locks;
+                self.status.stepped(step, self.clock.now());
+            }
             Err(failure) => {
                 let text = format!("{failure:#}");
                 let news = self.status.engine_failed(&text);

@@ -1,0 +1,119 @@
+//! Keeping the WAL small: when to checkpoint, when only to hand over, when to take the lock.
+
+use std::time::{Duration, Instant};
+
+use crate::ship::engine::{Engine, HAND_OVER_EVERY};
+use crate::wal::sqlite::{self, Mark};
+
+/// WAL bytes from which a checkpoint without the lock is worth its fsyncs.
+const CHECKPOINT_BYTES: u64 = 4 << 20;
+/// WAL bytes from which the lock is taken if there is no other way.
+const LOCK_BYTES: u64 = 16 << 20;
+/// Without a commit for this long, what is left in the WAL is backfilled.
+const QUIET: Duration = Duration::from_secs(1);
+/// How long a reader of the application may keep the WAL from shrinking before it is worth a warning.
+const BLOCKED_WARNING: Duration = Duration::from_secs(60);
+
+impl Engine {
+    /// Checkpoints or hands over, whichever is due.
+    pub(super) fn keep_wal_small(&mut self, now: Instant, mark: Mark) -> anyhow::Result<()> {
+        if self.hold.is_restartable() && mark.position != self.hold.mark().position {
+            // The application went on after everything was backfilled: leave slot 0, where each of its commits would
+            // look at the whole WAL, for an early mark, once.
+            self.hand_over(now)?;
+        }
+        let used = self.wal_bytes_in_use(mark);
+        if used == 0 || self.backfilled == Some(mark.position) {
+            return Ok(());
+        }
+        let rested = now.duration_since(self.last_hand_over) >= HAND_OVER_EVERY;
+        let quiet = now.duration_since(self.last_look.1) >= QUIET;
+        let wanted = used >= LOCK_BYTES || (rested && (used >= CHECKPOINT_BYTES || quiet));
+        if wanted && self.checkpointer.is_ready(now) {
+            self.checkpoint(now)?;
+        } else if rested {
+            self.hand_over(now)?;
+        }
+        Ok(())
+    }
+
+    /// Backfills without the lock; where a fast writer leaves no other way, under it.
+    fn checkpoint(&mut self, now: Instant) -> anyhow::Result<()> {
+        let as_of = self.clock.now();
+        self.look(now, as_of, true)?;
+        self.hand_over(now)?;
+        let mark = self.hold.mark();
+        let result = self.checkpointer.passive()?;
+        if result.is_complete() {
+            self.checkpointer.unblocked();
+            self.hand_over(now)?;
+            if self.hold.mark().position == mark.position {
+                self.backfilled = Some(mark.position);
+                return Ok(());
+            }
+        }
+        let used = self.wal_bytes_in_use(self.hold.mark());
+        if used >= LOCK_BYTES {
+            // Also where the application is checkpointing (as fast as it writes, it always is), and where it reads:
+            // while nothing is written, one of its short readers after the other goes away.
+            self.look(now, self.clock.now(), true)?;
+            return self
+                .checkpoint_locked(now, u32::try_from(used / LOCK_BYTES).unwrap_or(u32::MAX));
+        }
+        if !result.busy && result.backfilled < mark.position.frame {
+            self.blocked(now);
+        }
+        Ok(())
+    }
+
+    /// Backfills while nobody writes: captures the last frames, then stands on slot 0.
+    fn checkpoint_locked(&mut self, now: Instant, pressure: u32) -> anyhow::Result<()> {
+        let as_of = self.clock.now();
+        let Self { checkpointer, hold, capture, attachable, .. } = self;
+        let mut captures = Vec::new();
+        let locked = checkpointer.locked::<_, anyhow::Error>(pressure, |checkpointer| {
+            let reader = checkpointer.connection();
+            let mark = sqlite::begin_read(reader, attachable.page_size)?;
+            let captured = capture.capture(reader, hold.mark(), mark, as_of);
+            sqlite::end_read(reader)?;
+            captures.extend(captured?);
+            let mut next = || {
+                hold.hand_over::<anyhow::Error>(capture.position(), |reader, held, next| {
+                    captures.extend(capture.capture(reader, held, next, as_of)?);
+                    Ok(())
+                })
+            };
+            next()?;
+            let result = checkpointer.passive_to_the_end(pressure)?;
+            next()?;
+            Ok(result)
+        });
+        for capture in captures {
+            self.accept(Some(capture));
+        }
+        match locked? {
+            Some(result) if result.is_complete() => {
+                self.checkpointer.unblocked();
+                self.backfilled = Some(self.hold.mark().position);
+            }
+            Some(result) if result.busy => tracing::debug!("the application is checkpointing"),
+            Some(_) => self.blocked(now),
+            None => tracing::debug!("the write lock was not to be had"),
+        }
+        self.last_look = (self.hold.mark(), now);
+        self.last_hand_over = now;
+        Ok(())
+    }
+
+    /// A checkpoint could not reach our own mark: somebody else reads an older state.
+    fn blocked(&mut self, now: Instant) {
+        let since = self.checkpointer.blocked(now);
+        if since >= BLOCKED_WARNING {
+            tracing::warn!(
+                seconds = since.as_secs(),
+                "a read transaction of the application keeps the WAL from being checkpointed\n\
+                 HINT: look for a connection that stays in a transaction, or a statement that is never reset"
+            );
+        }
+    }
+}
