@@ -13,7 +13,7 @@ use rusqlite::Connection;
 use crate::clock::Clock;
 use crate::ship::pages::read_page;
 use crate::ship::spool::{Spool, Spooled};
-use crate::wal::bytes::{FRAME_HEADER_SIZE, Position, WalChecksum, WalError, frame_offset};
+use crate::wal::bytes::{Position, WalChecksum, WalError, frame_offset, frame_size};
 use crate::wal::reader::{Changes, WalReader};
 use crate::wal::sqlite::Mark;
 
@@ -83,8 +83,7 @@ impl Capture {
     #[must_use]
     pub fn pending_bytes(&self, mark: Mark) -> u64 {
         let from = if mark.position.salts == self.position.salts { self.position.frame } else { 0 };
-        let frame_size = FRAME_HEADER_SIZE as u64 + u64::from(self.page_size.get());
-        u64::from(mark.position.frame.saturating_sub(from)) * frame_size
+        u64::from(mark.position.frame.saturating_sub(from)) * frame_size(self.page_size)
     }
 
     /// A timestamp for a file whose last frame was just read: never below the one before.

@@ -19,7 +19,7 @@ use crate::ship::pages::page_count;
 use crate::ship::snapshot::Snapshot;
 use crate::ship::spool::{Spool, Spooled};
 use crate::wal::attach::Attachable;
-use crate::wal::bytes::{FRAME_HEADER_SIZE, Position};
+use crate::wal::bytes::{Position, frame_size};
 use crate::wal::checkpoint::{Checkpointer, LockReport};
 use crate::wal::hold::Hold;
 use crate::wal::reader::WalReader;
@@ -60,8 +60,6 @@ pub struct Step {
     pub snapshotting: bool,
     /// Bytes of the WAL file.
     pub wal_bytes: u64,
-    /// Pages in the database.
-    pub page_count: u32,
     /// What the write lock has cost so far.
     pub locks: LockReport,
 }
@@ -78,7 +76,6 @@ pub struct Engine {
     capture: Capture,
     checkpointer: Checkpointer,
     snapshot: Option<Snapshot>,
-    page_count: u32,
     last_look: (Mark, Instant),
     last_capture: Option<Instant>,
     last_hand_over: Instant,
@@ -122,7 +119,6 @@ impl Engine {
             capture,
             checkpointer,
             snapshot: Some(snapshot),
-            page_count,
             last_look: (from, now),
             last_capture: None,
             last_hand_over: now,
@@ -178,7 +174,6 @@ impl Engine {
     /// Hands a capture on.
     fn accept(&mut self, capture: Option<Spooled>) {
         let Some(capture) = capture else { return };
-        self.page_count = capture.page_count;
         match &mut self.snapshot {
             Some(snapshot) => snapshot.add(capture),
             None => self.spool.append(vec![capture]),
@@ -233,8 +228,7 @@ impl Engine {
     }
 
     fn wal_bytes_in_use(&self, mark: Mark) -> u64 {
-        let frame_size = FRAME_HEADER_SIZE as u64 + u64::from(self.attachable.page_size.get());
-        u64::from(mark.position.frame) * frame_size
+        u64::from(mark.position.frame) * frame_size(self.attachable.page_size)
     }
 
     fn report(&self, now: Instant, as_of: Timestamp) -> Step {
@@ -257,7 +251,6 @@ impl Engine {
             captured: Txid::new(self.capture.next_txid().get() - 1).ok(),
             snapshotting: self.snapshot.is_some(),
             wal_bytes: self.capture.wal().file_size().unwrap_or(0),
-            page_count: self.page_count,
             locks: self.checkpointer.locks(),
         }
     }

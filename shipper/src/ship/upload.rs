@@ -81,9 +81,10 @@ impl Uploader {
                 }
                 Err(error) if error.is_precondition() => return Ended::OtherWriter(error),
                 Err(failure) => {
-                    let text = chain(&failure);
+                    let permanent = failure.is_permanent();
+                    let text = format!("{:#}", anyhow::Error::new(failure));
                     if self.status.upload_failed(&text) {
-                        if failure.is_permanent() {
+                        if permanent {
                             error!("upload {}: {text}", file.txids);
                         } else {
                             warn!("upload {}: {text}", file.txids);
@@ -128,7 +129,7 @@ impl Uploader {
             Ok(content) => content,
             Err(error) => {
                 if !error.is_not_found() {
-                    warn!("read the last heartbeat: {}", chain(&error));
+                    warn!("read the last heartbeat: {:#}", anyhow::Error::new(error));
                 }
                 return None;
             }
@@ -136,16 +137,4 @@ impl Uploader {
         let heartbeat: Result<Heartbeat, _> = serde_json::from_slice(&content);
         heartbeat.ok().map(|heartbeat| heartbeat.generation)
     }
-}
-
-/// An error with its causes, on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

@@ -181,11 +181,16 @@ impl WalChecksum {
     }
 }
 
+/// Bytes of a frame, header and page.
+#[must_use]
+pub fn frame_size(page_size: PageSize) -> u64 {
+    FRAME_HEADER_SIZE as u64 + u64::from(page_size.get())
+}
+
 /// Where frame `number` (from 1) starts in the file, in bytes.
 #[must_use]
 pub fn frame_offset(number: u32, page_size: PageSize) -> u64 {
-    let frame_size = FRAME_HEADER_SIZE as u64 + u64::from(page_size.get());
-    WAL_HEADER_SIZE as u64 + u64::from(number - 1) * frame_size
+    WAL_HEADER_SIZE as u64 + u64::from(number - 1) * frame_size(page_size)
 }
 
 fn be_u32(bytes: &[u8], at: usize) -> u32 {

@@ -75,8 +75,10 @@ impl Engine {
             let reader = checkpointer.connection();
             let mark = sqlite::begin_read(reader, attachable.page_size)?;
             let captured = capture.capture(reader, hold.mark(), mark, as_of);
-            sqlite::end_read(reader)?;
+            let ended = sqlite::end_read(reader);
+            // What was captured is captured, whatever came after.
             captures.extend(captured?);
+            ended?;
             let mut next = || {
                 hold.hand_over::<anyhow::Error>(capture.position(), |reader, held, next| {
                     captures.extend(capture.capture(reader, held, next, as_of)?);
