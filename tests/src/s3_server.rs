@@ -48,6 +48,21 @@ struct State {
     objects: Objects,
     counts: BTreeMap<String, u64>,
     denied: Vec<String>,
+    conditions: Conditions,
+}
+
+/// What the server makes of `If-None-Match: *`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Conditions {
+    /// Refuses to write over an object, as AWS does.
+    #[default]
+    Honoured,
+    /// Writes over it.
+    Ignored,
+    /// Refuses the request as not implemented, with this status.
+    Refused(u16),
+    /// Honours it for an object sent in one request, ignores it for one in parts.
+    IgnoredForParts,
 }
 
 fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
@@ -196,6 +211,11 @@ impl S3Server {
     #[must_use]
     pub fn open_uploads(&self) -> usize {
         lock(&self.state).objects.open_uploads()
+    }
+
+    /// From now on treats conditional writes like this.
+    pub fn conditions(&self, conditions: Conditions) {
+        lock(&self.state).conditions = conditions;
     }
 
     /// From now on answers these operations with 403 (`ListObjectsV2` among them makes a missing

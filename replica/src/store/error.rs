@@ -19,6 +19,13 @@ pub enum StoreError {
         /// The object, with its full key.
         target: String,
     },
+    /// 501 (or `NotImplemented` with another status): the store does not know conditional writes.
+    /// Nothing was written.
+    #[error("{target}: the store does not know conditional writes (If-None-Match)")]
+    Unguarded {
+        /// The object, with its full key.
+        target: String,
+    },
     /// 401 or 403: the rights are missing.
     #[error("{target}: access denied ({action}: {reason})\nHINT: {}", denied_hint(action, reason))]
     Denied {
@@ -98,6 +105,12 @@ impl StoreError {
     #[must_use]
     pub fn is_precondition(&self) -> bool {
         matches!(self, Self::Precondition { .. })
+    }
+
+    /// The store cannot keep an object from being overwritten.
+    #[must_use]
+    pub fn is_unguarded(&self) -> bool {
+        matches!(self, Self::Unguarded { .. })
     }
 
     /// The rights are missing.

@@ -98,6 +98,15 @@ pub enum PutOutcome {
     AlreadyOurs,
 }
 
+/// Whether a store keeps an object from being overwritten by a second writer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Guard {
+    /// It refuses to write over an object where it was asked to.
+    Guarded,
+    /// It ignores the condition, or does not know it.
+    Unguarded,
+}
+
 /// The content of one object as it arrives. A broken connection is resumed where it broke, within the
 /// store's retry budget; an error here is final.
 #[async_trait]
@@ -134,13 +143,45 @@ pub trait Store: Send + Sync + Debug {
         range: Option<Range<u64>>,
     ) -> Result<Box<dyn ObjectReader>, StoreError>;
 
-    /// Writes an LTX object exactly once. [`StoreError::is_precondition`] where another object is there.
+    /// Writes an LTX object exactly once. [`StoreError::is_precondition`] where another object is there,
+    /// [`StoreError::is_unguarded`] where the store does not know the condition that this takes.
     async fn put_ltx(
         &self,
         key: &LtxKey,
         body: Body,
         attributes: LtxAttributes,
     ) -> Result<PutOutcome, StoreError>;
+
+    /// Finds out whether the store guards its objects, by writing one a second time that this writer has
+    /// written already: `key`, with the same body and attributes. Costs a HEAD and a PUT, and sends the
+    /// body again, so a small object should be chosen. [`StoreError::is_not_found`] where there is no
+    /// such object, [`StoreError::is_precondition`] where it is another one.
+    ///
+    /// As it stands here it is for backends that always guard.
+    async fn probe_guard(
+        &self,
+        key: &LtxKey,
+        body: Body,
+        attributes: LtxAttributes,
+    ) -> Result<Guard, StoreError> {
+        match self.put_ltx(key, body, attributes).await? {
+            PutOutcome::AlreadyOurs => Ok(Guard::Guarded),
+            PutOutcome::Created => Ok(Guard::Unguarded),
+        }
+    }
+
+    /// As [`Store::put_ltx`], for a store that was found [`Guard::Unguarded`]: looks first whether an object is there
+    /// (one HEAD more for each object), then writes without the condition. A second writer between the two goes unnoticed.
+    ///
+    /// As it stands here it is for backends that always guard.
+    async fn put_ltx_unguarded(
+        &self,
+        key: &LtxKey,
+        body: Body,
+        attributes: LtxAttributes,
+    ) -> Result<PutOutcome, StoreError> {
+        self.put_ltx(key, body, attributes).await
+    }
 
     /// Writes (or overwrites) one of the small documents.
     async fn put_document(&self, key: &Key, content: Bytes) -> Result<(), StoreError>;

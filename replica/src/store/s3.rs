@@ -1,9 +1,10 @@
 //! S3 and S3-compatible stores: `<prefix>/<database>/<generation>/0000/<min>-<max>.ltx`.
 //!
-//! Invariants: an LTX object is written with `If-None-Match: *` and never replaced; only the small
-//! documents are overwritten. Only this module and those below it name AWS SDK types.
+//! Invariants: an LTX object is written with `If-None-Match: *` (or, where the caller knows that the store
+//! does not guard, after a look that finds nothing) and never replaced; only the small documents are
+//! overwritten. Only this module and those below it name AWS SDK types.
 //!
-//! Does not promise that a store honours the condition (some ignore it), nor that a listing shows
+//! Does not promise that a store honours the condition (some ignore it: see [`Store::probe_guard`]), nor that a listing shows
 //! what was written a moment ago (AWS does; others may not).
 //! A crash during an upload in parts leaves parts that no listing of objects shows; the bucket's
 //! lifecycle rule for aborted uploads removes them.
@@ -24,8 +25,8 @@ use jiff::Timestamp;
 use crate::format::{Checksum, Level, TxidRange};
 use crate::store::key::level_of_s3_dir;
 use crate::store::{
-    Body, Chain, Key, LtxAttributes, LtxKey, LtxObject, ObjectInfo, ObjectReader, PutOutcome,
-    Store, StoreError,
+    Body, Chain, Guard, Key, LtxAttributes, LtxKey, LtxObject, ObjectInfo, ObjectReader,
+    PutOutcome, Store, StoreError,
 };
 
 pub(super) use client::Client;
@@ -133,7 +134,25 @@ impl Store for S3Store {
         body: Body,
         attributes: LtxAttributes,
     ) -> Result<PutOutcome, StoreError> {
-        upload::put_once(self, &Key::Ltx(*key), &body, attributes).await
+        upload::put_once(self, &Key::Ltx(*key), &body, attributes, Guard::Guarded).await
+    }
+
+    async fn probe_guard(
+        &self,
+        key: &LtxKey,
+        body: Body,
+        attributes: LtxAttributes,
+    ) -> Result<Guard, StoreError> {
+        upload::probe(self, &Key::Ltx(*key), &body, attributes).await
+    }
+
+    async fn put_ltx_unguarded(
+        &self,
+        key: &LtxKey,
+        body: Body,
+        attributes: LtxAttributes,
+    ) -> Result<PutOutcome, StoreError> {
+        upload::put_once(self, &Key::Ltx(*key), &body, attributes, Guard::Unguarded).await
     }
 
     async fn put_document(&self, key: &Key, content: Bytes) -> Result<(), StoreError> {

@@ -16,7 +16,7 @@ use s3s::dto::{
 use s3s::{S3, S3Request, S3Response, S3Result, s3_error};
 
 use super::objects::{CompletionError, Object};
-use super::{State, lock};
+use super::{Conditions, State, lock};
 
 /// Bytes of an object that are sent at a time.
 const PIECE: usize = 64 * 1024;
@@ -76,11 +76,22 @@ impl Backend {
 }
 
 /// Whether the request may only create; other conditions are not known here.
-fn only_new(condition: Option<&ETagCondition>) -> S3Result<bool> {
-    match condition {
-        None => Ok(false),
-        Some(ETagCondition::Any) => Ok(true),
-        Some(ETagCondition::ETag(_)) => Err(s3_error!(NotImplemented)),
+fn only_new(
+    condition: Option<&ETagCondition>,
+    known: Conditions,
+    in_parts: bool,
+) -> S3Result<bool> {
+    match (condition, known) {
+        (None, _) => Ok(false),
+        (Some(ETagCondition::ETag(_)), _) => Err(s3_error!(NotImplemented)),
+        (_, Conditions::Honoured) => Ok(true),
+        (_, Conditions::Ignored) => Ok(false),
+        (_, Conditions::IgnoredForParts) => Ok(!in_parts),
+        (_, Conditions::Refused(status)) => {
+            let mut error = s3_error!(NotImplemented, "a header implies what is not implemented");
+            error.set_status_code(status.try_into().map_err(s3s::S3Error::internal_error)?);
+            Err(error)
+        }
     }
 }
 
@@ -105,7 +116,8 @@ impl S3 for Backend {
     ) -> S3Result<S3Response<PutObjectOutput>> {
         let input = request.input;
         self.in_bucket(&input.bucket)?;
-        let only_new = only_new(input.if_none_match.as_ref())?;
+        let known = lock(&self.state).conditions;
+        let only_new = only_new(input.if_none_match.as_ref(), known, false)?;
         let content = read(input.body).await?;
         if input.content_length.is_some_and(|announced| Some(announced) != length(&content)) {
             return Err(s3_error!(IncompleteBody));
@@ -260,7 +272,8 @@ impl S3 for Backend {
     ) -> S3Result<S3Response<CompleteMultipartUploadOutput>> {
         let input = request.input;
         self.in_bucket(&input.bucket)?;
-        let only_new = only_new(input.if_none_match.as_ref())?;
+        let known = lock(&self.state).conditions;
+        let only_new = only_new(input.if_none_match.as_ref(), known, true)?;
         let named: Vec<(i32, String)> = input
             .multipart_upload
             .and_then(|upload| upload.parts)

@@ -71,6 +71,10 @@ pub(super) enum Kind {
     Exists,
     /// 409: another request on this key was under way.
     Conflict,
+    /// 501: the store does not know what the request asks for.
+    NotImplemented,
+    /// The same of a request that carries the condition.
+    ConditionUnknown,
     /// 401 or 403, or credentials that ran out.
     Denied,
     /// 416.
@@ -181,6 +185,7 @@ impl From<Failed> for StoreError {
         match kind {
             Kind::NotFound => Self::NotFound { target },
             Kind::Exists => Self::Precondition { target },
+            Kind::ConditionUnknown => Self::Unguarded { target },
             Kind::Denied => {
                 let reason = if code.is_empty() { "no reason given".to_owned() } else { code };
                 Self::Denied { target, action, reason }
@@ -190,6 +195,11 @@ impl From<Failed> for StoreError {
             Kind::Misconfigured { hint } => {
                 Self::Configuration { message: format!("bucket {bucket:?}: {text}\nHINT: {hint}") }
             }
+            Kind::NotImplemented => Self::Configuration {
+                message: format!(
+                    "{target}: {action}: {text}\nHINT: the store must know uploads in parts and user metadata"
+                ),
+            },
             Kind::Refused => Self::Configuration { message: format!("{target}: {action}: {text}") },
             Kind::Transient | Kind::Conflict | Kind::NoSuchUpload => {
                 Self::Unavailable { target, action, attempts, source: text.into() }
@@ -217,9 +227,7 @@ fn classify(status: u16, code: &str, bucket_region: Option<&str>) -> Kind {
         (409, _) => Kind::Conflict,
         (401 | 403, _) => Kind::Denied,
         (416, _) => Kind::OutOfRange,
-        (501, _) => {
-            act("the store must know conditional writes (If-None-Match) and uploads in parts")
-        }
+        (501, _) | (_, "NotImplemented") => Kind::NotImplemented,
         (408 | 425 | 429, _) => Kind::Transient,
         // An answer to HEAD has no body, so no code: this may be a slow request as well as a bad one.
         (400, "") => Kind::Transient,

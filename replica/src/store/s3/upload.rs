@@ -8,7 +8,7 @@ use aws_sdk_s3::primitives::{ByteStream, Length};
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
-use crate::store::{Body, Key, LtxAttributes, PutOutcome, StoreError};
+use crate::store::{Body, Guard, Key, LtxAttributes, ObjectInfo, PutOutcome, Store, StoreError};
 
 use super::failure::{Action, Failed, Failure, Kind};
 use super::{CHECKSUM_METADATA, S3Store, TIMESTAMP_METADATA};
@@ -31,24 +31,49 @@ pub(super) async fn put_once(
     key: &Key,
     body: &Body,
     attributes: LtxAttributes,
+    guard: Guard,
 ) -> Result<PutOutcome, StoreError> {
-    let upload = Upload { store, object: store.object(key), body, attributes };
+    let upload = Upload { store, key, object: store.object(key), body, attributes, guard };
     let mut budget = store.client.retry().budget();
     loop {
-        let result = if body.len() > ONE_REQUEST {
-            upload.in_parts().await
-        } else {
-            upload.in_one_request().await
-        };
-        let failed = match result {
+        if let Some(outcome) = upload.look_first().await? {
+            return Ok(outcome);
+        }
+        let failed = match upload.send().await {
             Ok(()) => return Ok(PutOutcome::Created),
             Err(failed) => failed,
         };
-        if let Some(outcome) = upload.settle(key, &failed).await? {
+        if let Some(outcome) = upload.settle(&failed).await? {
             return Ok(outcome);
         }
         if !is_open(&failed.failure.kind) || !budget.wait(None).await {
             return Err(failed.into());
+        }
+    }
+}
+
+/// Puts an object of ours a second time, to see whether the store lets that pass.
+pub(super) async fn probe(
+    store: &S3Store,
+    key: &Key,
+    body: &Body,
+    attributes: LtxAttributes,
+) -> Result<Guard, StoreError> {
+    let guard = Guard::Guarded;
+    let upload = Upload { store, key, object: store.object(key), body, attributes, guard };
+    let mut budget = store.client.retry().budget();
+    let there = store.info(key).await?;
+    upload.outcome(&there)?;
+    loop {
+        let failed = match upload.send().await {
+            Ok(()) => return Ok(Guard::Unguarded),
+            Err(failed) => failed,
+        };
+        match failed.failure.kind {
+            Kind::Exists => return Ok(Guard::Guarded),
+            Kind::ConditionUnknown => return Ok(Guard::Unguarded),
+            Kind::Conflict | Kind::NoSuchUpload if budget.wait(None).await => {}
+            _ => return Err(failed.into()),
         }
     }
 }
@@ -60,35 +85,77 @@ fn is_open(kind: &Kind) -> bool {
 
 struct Upload<'a> {
     store: &'a S3Store,
+    key: &'a Key,
     object: String,
     body: &'a Body,
     attributes: LtxAttributes,
+    /// Whether the condition is sent.
+    guard: Guard,
 }
 
 impl Upload<'_> {
+    async fn send(&self) -> Result<(), Failed> {
+        if self.body.len() > ONE_REQUEST {
+            self.in_parts().await
+        } else {
+            self.in_one_request().await
+        }
+    }
+
+    /// Looks before sending where the condition does not protect what is there, and where a look spares
+    /// many parts.
+    async fn look_first(&self) -> Result<Option<PutOutcome>, StoreError> {
+        if self.guard == Guard::Guarded && self.body.len() <= ONE_REQUEST {
+            return Ok(None);
+        }
+        match self.store.info(self.key).await {
+            Ok(there) => self.outcome(&there).map(Some),
+            Err(head) => match (&head.failure.kind, self.guard) {
+                // Without the right to list, a missing object is answered as denied: the condition decides.
+                (Kind::NotFound, _) | (Kind::Denied, Guard::Guarded) => Ok(None),
+                _ => Err(head.into()),
+            },
+        }
+    }
+
+    fn outcome(&self, there: &ObjectInfo) -> Result<PutOutcome, StoreError> {
+        if there.size == self.body.len() && there.checksum == Some(self.attributes.checksum) {
+            return Ok(PutOutcome::AlreadyOurs);
+        }
+        Err(StoreError::Precondition { target: self.store.locate(self.key) })
+    }
+
+    /// The condition, where it is sent.
+    fn only_new(&self) -> Option<String> {
+        (self.guard == Guard::Guarded).then(|| "*".to_owned())
+    }
+
     /// Looks at what is under the key: our own earlier attempt, another writer's object, or (`None`)
     /// nothing that could be seen.
-    async fn settle(&self, key: &Key, failed: &Failed) -> Result<Option<PutOutcome>, StoreError> {
+    async fn settle(&self, failed: &Failed) -> Result<Option<PutOutcome>, StoreError> {
         let kind = &failed.failure.kind;
         if !is_open(kind) {
             return Ok(None);
         }
-        let there = match self.store.info(key).await {
-            Ok(there) => there,
+        match (self.store.info(self.key).await, kind) {
+            (Ok(there), _) => self.outcome(&there).map(Some),
             // Without the right to list, a missing object is answered as denied.
-            Err(head) => match (&head.failure.kind, kind) {
-                (Kind::NotFound, _) | (Kind::Denied, Kind::Conflict | Kind::NoSuchUpload) => {
-                    return Ok(None);
-                }
-                _ => return Err(head.into()),
-            },
-        };
-        let ours =
-            there.size == self.body.len() && there.checksum == Some(self.attributes.checksum);
-        if ours {
-            return Ok(Some(PutOutcome::AlreadyOurs));
+            (Err(head), _) if matches!(head.failure.kind, Kind::NotFound) => Ok(None),
+            (Err(head), Kind::Conflict | Kind::NoSuchUpload)
+                if matches!(head.failure.kind, Kind::Denied) =>
+            {
+                Ok(None)
+            }
+            (Err(head), _) => Err(head.into()),
         }
-        Err(StoreError::Precondition { target: failed.target.clone() })
+    }
+
+    /// The failure of a request that carries the condition.
+    fn conditional(&self, mut failure: Failure) -> Failure {
+        if self.guard == Guard::Guarded && matches!(failure.kind, Kind::NotImplemented) {
+            failure.kind = Kind::ConditionUnknown;
+        }
+        failure
     }
 
     fn checksum(&self) -> String {
@@ -109,8 +176,8 @@ impl Upload<'_> {
                 let request = request
                     .metadata(TIMESTAMP_METADATA, self.timestamp())
                     .metadata(CHECKSUM_METADATA, self.checksum());
-                let request = request.if_none_match("*").body(body);
-                request.send().await.map_err(|error| Failure::of(&error))
+                let request = request.set_if_none_match(self.only_new()).body(body);
+                request.send().await.map_err(|error| self.conditional(Failure::of(&error)))
             })
             .await?;
         Ok(())
@@ -178,8 +245,9 @@ impl Upload<'_> {
             .run(&call, || async {
                 let request = client.sdk().complete_multipart_upload().bucket(client.bucket());
                 let request = request.key(&self.object).upload_id(id);
-                let request = request.if_none_match("*").multipart_upload(parts.clone());
-                request.send().await.map_err(|error| Failure::of(&error))
+                let request =
+                    request.set_if_none_match(self.only_new()).multipart_upload(parts.clone());
+                request.send().await.map_err(|error| self.conditional(Failure::of(&error)))
             })
             .await?;
         Ok(())
