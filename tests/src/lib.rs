@@ -1,7 +1,10 @@
 //! The harness of the end-to-end suites: servers to talk to, databases to ship, comparisons.
 
+pub mod application;
+pub mod bank;
 pub mod drill_support;
 pub mod fault_proxy;
+pub mod history;
 pub mod lambda_runtime;
 pub mod litestream;
 pub mod process;

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use rusqlite::Connection;
@@ -68,19 +68,20 @@ impl Shipping {
     /// # Errors
     /// It ends instead.
     pub fn start(&self, databases: &[(&str, &Path)], interval: &str) -> Result<Process> {
+        let mut shipper = self.spawn(databases, interval)?;
+        until_it_says(&mut shipper, "ready")?;
+        Ok(shipper)
+    }
+
+    /// Starts `shipper run`.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn spawn(&self, databases: &[(&str, &Path)], interval: &str) -> Result<Process> {
         let config = self.configure(databases, interval)?;
         let mut command = self.shipper()?;
         command.arg("run").arg("--config").arg(config);
-        let mut shipper = Process::start(command)?;
-        let output = |process: &Process| process.output().contains("ready");
-        let limit = Duration::from_secs(60);
-        let deadline = std::time::Instant::now() + limit;
-        while !output(&shipper) {
-            ensure!(std::time::Instant::now() < deadline, "not ready\n{}", shipper.output());
-            shipper.until(limit, || true)?;
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        Ok(shipper)
+        Process::start(command)
     }
 
     /// Restores the newest state of `name` to `output`.
@@ -88,11 +89,33 @@ impl Shipping {
     /// # Errors
     /// The restore's, with its output.
     pub fn restore(&self, name: &str, output: &Path) -> Result<()> {
+        self.restore_with(name, output, &[])
+    }
+
+    /// Restores `name` to `output`, as `options` ask.
+    ///
+    /// # Errors
+    /// The restore's, with its output.
+    pub fn restore_with(&self, name: &str, output: &Path, options: &[&str]) -> Result<()> {
         let mut command = self.shipper()?;
         command.arg("restore").arg(name).arg("--config").arg(self.directory.join("shipper.toml"));
-        command.arg("--output").arg(output);
+        command.arg("--output").arg(output).args(options);
         run(&mut command, 0).map(|_| ())
     }
+}
+
+/// Waits until a process has written `text`, for a minute.
+///
+/// # Errors
+/// It ends instead, or does not; the message has its output.
+pub fn until_it_says(process: &mut Process, text: &str) -> Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !process.output().contains(text) {
+        ensure!(Instant::now() < deadline, "it never said {text:?}\n{}", process.output());
+        process.until(Duration::from_secs(60), || true)?;
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
 }
 
 /// The most memory that a process has had resident, bytes.
