@@ -20,7 +20,8 @@ use crate::ship::engine::{Engine, Pace, Step};
 use crate::ship::heartbeat::Pulse;
 use crate::ship::notify::{Notice, Watch};
 use crate::ship::spool::Spool;
-use crate::ship::status::Status;
+use crate::ship::status::{Phase, Status};
+use crate::ship::sync::Syncs;
 use crate::ship::upload::{Ended, Uploader};
 use crate::wal::{attach, checkpoint::LockReport, reader::wal_path};
 
@@ -36,7 +37,7 @@ const FINAL_SYNC: Duration = Duration::from_secs(15);
 const FINAL_LOOK: Duration = Duration::from_millis(20);
 
 /// What one database needs.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Database {
     /// Its configuration.
     pub config: DatabaseConfig,
@@ -52,6 +53,10 @@ pub struct Database {
     pub host: Arc<str>,
     /// For notices of changes; none where the system has no more.
     pub watch: Option<Watch>,
+    /// What is known of it, whatever becomes of its generations.
+    pub status: Arc<Status>,
+    /// Who wants to know when everything is in the bucket.
+    pub syncs: Syncs,
     /// Becomes true when the program is to stop.
     pub stop: watch::Receiver<bool>,
 }
@@ -73,7 +78,7 @@ impl Database {
                 // Nobody waits any more if the program is stopping.
                 let _ = settled.send(());
             }
-            let pause = match attached {
+            match attached {
                 Ok((engine, spool)) => {
                     let began = Instant::now();
                     let End::Discontinuity(reason) = self.ship(engine, spool).await else { return };
@@ -83,19 +88,24 @@ impl Database {
                     let pause = pause_after_end;
                     pause_after_end = (pause * 2).min(NEW_GENERATION.1);
                     error!("{reason}\na new generation begins in {pause:?}");
-                    pause
+                    self.status.engine_failed(&reason);
+                    self.syncs.start_over();
+                    self.pause(pause).await;
                 }
                 Err(refusal) => {
-                    error!("not attached: {refusal:#}");
-                    RETRY_ATTACH
+                    let reason = format!("{refusal:#}");
+                    if self.status.not_attached(&reason) {
+                        error!("not attached: {reason}");
+                    }
+                    self.refuse_syncs(&reason, RETRY_ATTACH).await;
                 }
-            };
-            self.pause(pause).await;
+            }
         }
     }
 
     async fn attach(&self) -> anyhow::Result<(Engine, Arc<Spool>)> {
-        let Self { config, spool, clock, .. } = self.clone();
+        let sync_interval = self.config.sync_interval;
+        let (spool, clock) = (self.spool.clone(), self.clock.clone());
         let path = self.path();
         blocking(move || {
             let attachable = attach::check(&path)?;
@@ -103,14 +113,9 @@ impl Database {
                 warn!("{}: {warning}", path.display());
             }
             let spool = Arc::new(Spool::create(&spool)?);
-            let engine = Engine::attach(
-                &path,
-                attachable,
-                Pace::new(config.sync_interval),
-                spool.clone(),
-                clock,
-            )
-            .with_context(|| format!("attach {}", path.display()))?;
+            let engine =
+                Engine::attach(&path, attachable, Pace::new(sync_interval), spool.clone(), clock)
+                    .with_context(|| format!("attach {}", path.display()))?;
             Ok((engine, spool))
         })
         .await?
@@ -118,7 +123,8 @@ impl Database {
 
     /// Ships one generation.
     async fn ship(&mut self, engine: Engine, spool: Arc<Spool>) -> End {
-        let status = Arc::new(Status::new(engine.page_size()));
+        let status = self.status.clone();
+        status.attached(engine.page_size(), Phase::Snapshotting);
         let (hurry, hurried) = watch::channel(false);
         let uploader = Uploader {
             store: self.store.clone(),
@@ -142,11 +148,12 @@ impl Database {
         let heartbeats = Task(tokio::spawn(in_span(async move { heartbeats.run().await })));
         let mut driver = Driver {
             engine: Some(engine),
+            spool: spool.clone(),
             status,
             clock: self.clock.clone(),
             locks: LockReport::default(),
         };
-        let end = self.drive(&mut driver, notice.as_ref(), &mut uploads).await;
+        let end = self.drive(&mut driver, notice.as_ref(), &hurry, &mut uploads).await;
         drop(heartbeats);
         let LockReport { taken, longest } = driver.locks;
         info!(taken, ?longest, "write locks held");
@@ -155,7 +162,11 @@ impl Database {
             let _ = hurry.send(true);
             let synced = tokio::time::timeout(FINAL_SYNC, driver.finish(&spool, &mut uploads));
             match synced.await {
-                Ok(true) => info!("stopped, everything is in the bucket"),
+                Ok(true) => {
+                    info!("stopped, everything is in the bucket");
+                    self.syncs.captured(0);
+                    self.syncs.durable(u64::MAX);
+                }
                 Ok(false) | Err(_) => {
                     let (files, bytes) = spool.backlog();
                     error!(files, bytes, "stopped before everything was in the bucket");
@@ -174,10 +185,22 @@ impl Database {
         &mut self,
         driver: &mut Driver,
         notice: Option<&Notice>,
+        hurry: &watch::Sender<bool>,
         uploads: &mut Task<Ended>,
     ) -> End {
         loop {
-            let (next, notice) = match driver.step(false).await {
+            let to_the_end = self.syncs.want_capture();
+            let step = driver.step(to_the_end).await;
+            if let (true, Ok(Step { complete_until: Some(_), captured: Some(captured), .. })) =
+                (to_the_end, &step)
+            {
+                self.syncs.captured(captured.get());
+            }
+            if let Some(durable) = driver.status.state().durable {
+                self.syncs.durable(durable.get());
+            }
+            hurry.send_replace(self.syncs.in_a_hurry());
+            let (next, notice) = match step {
                 Ok(step) if notice.is_none() => (step.next.min(self.config.sync_interval), None),
                 Ok(step) => (step.next, notice),
                 Err(error) if error.is::<Discontinuity>() => {
@@ -195,6 +218,8 @@ impl Database {
             tokio::select! {
                 () = changed => {}
                 () = tokio::time::sleep(next) => {}
+                () = self.syncs.arrived() => {}
+                () = driver.status.moved() => {}
                 _ = self.stop.wait_for(|stop| *stop) => return End::Stopped,
                 ended = &mut uploads.0 => return End::Discontinuity(match ended {
                     Ok(other) => format!("{:#}", anyhow::Error::new(other)),
@@ -222,6 +247,20 @@ impl Database {
             .ok()
     }
 
+    /// Tells everybody who asks meanwhile that the database is not attached.
+    async fn refuse_syncs(&mut self, reason: &str, pause: Duration) {
+        let end = Instant::now() + pause;
+        while Instant::now() < end && !*self.stop.borrow() {
+            self.syncs.refuse(reason);
+            tokio::select! {
+                () = self.syncs.arrived() => {}
+                () = tokio::time::sleep_until(end) => {}
+                _ = self.stop.wait_for(|stop| *stop) => {}
+            }
+        }
+        self.syncs.refuse(reason);
+    }
+
     async fn pause(&mut self, pause: Duration) {
         // Either way the loop looks at `stop` next.
         let _ = tokio::time::timeout(pause, self.stop.wait_for(|stop| *stop)).await;
@@ -231,6 +270,7 @@ impl Database {
 /// The engine, on its way to a blocking thread and back.
 struct Driver {
     engine: Option<Engine>,
+    spool: Arc<Spool>,
     status: Arc<Status>,
     clock: Arc<dyn Clock>,
     locks: LockReport,
@@ -246,6 +286,7 @@ impl Driver {
         .await
         .map_err(|error| Discontinuity(format!("{error:#}")))?;
         self.engine = Some(engine);
+        self.status.spooled(self.spool.backlog());
         match &step {
             Ok(step) => {
                 self.locks = step.locks;

@@ -14,7 +14,8 @@ mod pages;
 mod run;
 pub mod snapshot;
 pub mod spool;
-mod status;
+pub mod status;
+pub mod sync;
 mod upload;
 
 pub use run::run;

@@ -9,7 +9,7 @@ use anyhow::Context;
 use replica::store::{Root, Store};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tracing::{Instrument, info, info_span, warn};
 
@@ -17,6 +17,8 @@ use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::ship::database::Database;
 use crate::ship::notify::Watcher;
+use crate::ship::status::Status;
+use crate::ship::sync::{self, Syncs};
 use crate::wal::sqlite;
 
 /// Threads for the steps of the engines and for file reads, whatever the number of databases.
@@ -60,6 +62,7 @@ async fn ship(config: Config) -> anyhow::Result<()> {
     let mut settled = Vec::new();
     for database in config.databases {
         let store: Arc<dyn Store> = root.database(&database.name)?;
+        let (_syncs, requests) = mpsc::channel(sync::MOST_WAITING);
         let span = info_span!("ship", db = %database.name);
         let database = Database {
             spool: config.state_dir.join("spool").join(&database.name),
@@ -69,6 +72,8 @@ async fn ship(config: Config) -> anyhow::Result<()> {
             clock: clock.clone(),
             host: host.clone(),
             watch: watch.clone(),
+            status: Arc::new(Status::new()),
+            syncs: Syncs::new(requests),
             stop: stopped.clone(),
         };
         let (tell, told) = oneshot::channel();

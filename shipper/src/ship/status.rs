@@ -1,52 +1,151 @@
-//! What is known of one database's shipping: written by engine and uploader, read by the heartbeat.
+//! What is known of one database's shipping, for the life of the process: written by the database's own task, its
+//! engine and its uploader, read by the heartbeat and by `shipper status`.
+//!
+//! *Invariant*: reading never waits for a disk or the network, and writing never for a reader: one short lock. It is
+//! memory only; a restart begins with nothing known.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
-use replica::documents::Heartbeat;
+use replica::documents::{Heartbeat, ScrubReport};
 use replica::format::{GenerationId, PageSize, Txid};
+use tokio::sync::Notify;
 
 use crate::ship::engine::Step;
 use crate::ship::spool::Spooled;
+use crate::wal::checkpoint::LockReport;
 
-/// The state of one attached database.
-#[derive(Debug)]
-pub struct Status {
-    page_size: PageSize,
-    state: Mutex<State>,
+/// What is being done for a database.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Phase {
+    /// It was not looked at yet.
+    #[default]
+    Starting,
+    /// It cannot be shipped at the moment.
+    NotAttached {
+        /// Why, ending in a `HINT:` line where the operator can act.
+        reason: String,
+    },
+    /// The first snapshot of a generation is on its way.
+    Snapshotting,
+    /// Compared page by page with what was shipped: what differs is on its way.
+    CatchingUp,
+    /// Everything that is committed goes up.
+    Shipping,
 }
 
+/// The state of one database.
+#[derive(Debug, Default)]
+pub struct Status {
+    state: Mutex<State>,
+    moved: Notify,
+}
+
+/// Everything that is known, at one moment.
 #[derive(Debug, Clone, Default)]
-struct State {
-    generation: Option<GenerationId>,
-    durable: Option<Txid>,
-    page_count: u32,
-    synced_at: Option<Timestamp>,
-    captured: Option<Txid>,
-    captured_until: Option<Timestamp>,
-    last_transaction_at: Option<Timestamp>,
-    wal_bytes: u64,
-    engine_error: Option<String>,
-    upload_error: Option<String>,
+pub struct State {
+    /// What is being done.
+    pub phase: Phase,
+    /// The generation that is shipped.
+    pub generation: Option<GenerationId>,
+    /// Bytes in a page; unknown until it was attached once.
+    pub page_size: Option<PageSize>,
+    /// Pages at `durable`.
+    pub page_count: u32,
+    /// The last TXID in the bucket.
+    pub durable: Option<Txid>,
+    /// The last moment when everything committed was durable.
+    pub synced_at: Option<Timestamp>,
+    /// TXID of the last capture.
+    pub captured: Option<Txid>,
+    /// Everything committed by then is captured; `None` while more is known to be committed.
+    pub captured_until: Option<Timestamp>,
+    /// When a transaction was last seen.
+    pub last_transaction_at: Option<Timestamp>,
+    /// When the engine's last step succeeded.
+    pub stepped_at: Option<Timestamp>,
+    /// Bytes of the WAL file.
+    pub wal_bytes: u64,
+    /// Files that wait for the bucket.
+    pub spool_files: usize,
+    /// Their bytes.
+    pub spool_bytes: u64,
+    /// Why the engine's last step failed.
+    pub engine_error: Option<String>,
+    /// Why the last upload failed.
+    pub upload_error: Option<String>,
+    /// The store ignores the condition that keeps two writers apart.
+    pub unguarded: bool,
+    /// What the write lock has cost, all attachments together.
+    pub locks: LockReport,
+    /// What it had cost before the present attachment.
+    locks_before: LockReport,
+    /// The last comparison of the live database with what was shipped.
+    pub scrub: Option<ScrubReport>,
 }
 
 impl Status {
     /// Nothing is known yet.
     #[must_use]
-    pub fn new(page_size: PageSize) -> Self {
-        Self { page_size, state: Mutex::default() }
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// What is known now.
+    #[must_use]
+    pub fn state(&self) -> State {
+        self.lock().clone()
+    }
+
+    /// The database is attached; what was captured before says nothing any more, and where a new generation begins
+    /// ([`Phase::Snapshotting`]) nothing of it is durable.
+    pub fn attached(&self, page_size: PageSize, phase: Phase) {
+        let mut state = self.lock();
+        if phase == Phase::Snapshotting {
+            state.generation = None;
+            state.durable = None;
+            state.synced_at = None;
+        }
+        state.phase = phase;
+        state.page_size = Some(page_size);
+        state.captured = None;
+        state.captured_until = None;
+        state.engine_error = None;
+        state.locks_before = state.locks;
+    }
+
+    /// The database cannot be shipped at the moment. Returns whether this is news.
+    pub fn not_attached(&self, reason: &str) -> bool {
+        let mut state = self.lock();
+        let phase = Phase::NotAttached { reason: reason.to_owned() };
+        let news = state.phase != phase;
+        state.phase = phase;
+        state.captured_until = None;
+        news
+    }
+
+    /// Something else is done for it from now on.
+    pub fn set_phase(&self, phase: Phase) {
+        self.lock().phase = phase;
     }
 
     /// The generation was chosen.
     pub fn set_generation(&self, generation: GenerationId) {
-        self.lock().generation = Some(generation);
+        let mut state = self.lock();
+        state.generation = Some(generation);
+        state.upload_error = None;
     }
 
     /// A step of the engine succeeded.
     pub fn stepped(&self, step: &Step, now: Timestamp) {
         let mut state = self.lock();
         state.engine_error = None;
+        state.stepped_at = Some(now);
         state.wal_bytes = step.wal_bytes;
+        state.locks = LockReport {
+            taken: state.locks_before.taken + step.locks.taken,
+            longest: state.locks_before.longest.max(step.locks.longest),
+        };
         if state.captured.is_some() && step.captured != state.captured {
             state.last_transaction_at = Some(now);
         }
@@ -67,6 +166,31 @@ impl Status {
         if state.durable == state.captured {
             state.synced_at = state.synced_at.max(state.captured_until);
         }
+        state.phase = Phase::Shipping;
+        drop(state);
+        self.moved.notify_one();
+    }
+
+    /// Waits until something was uploaded since the last call. For one waiter: the database's own task.
+    pub async fn moved(&self) {
+        self.moved.notified().await;
+    }
+
+    /// So many files of so many bytes wait for the bucket.
+    pub fn spooled(&self, (files, bytes): (usize, u64)) {
+        let mut state = self.lock();
+        state.spool_files = files;
+        state.spool_bytes = bytes;
+    }
+
+    /// The store was found to ignore the condition that keeps two writers apart, or not.
+    pub fn set_unguarded(&self, unguarded: bool) {
+        self.lock().unguarded = unguarded;
+    }
+
+    /// A scrub ended.
+    pub fn scrubbed(&self, report: ScrubReport) {
+        self.lock().scrub = Some(report);
     }
 
     /// A step of the engine failed. Returns whether this is news.
@@ -82,12 +206,12 @@ impl Status {
     /// What would be told of the database now; `None` until it has a generation.
     #[must_use]
     pub fn heartbeat(&self, now: Timestamp, host: &str) -> Option<Heartbeat> {
-        let state = self.lock().clone();
+        let state = self.state();
         Some(Heartbeat {
             version: 1,
             generation: state.generation?,
             txid: state.durable,
-            page_size: self.page_size,
+            page_size: state.page_size?,
             page_count: state.page_count,
             written_at: now,
             synced_at: state.synced_at,
@@ -97,7 +221,7 @@ impl Status {
             shipper_version: env!("CARGO_PKG_VERSION").to_owned(),
             sqlite_version: rusqlite::version().to_owned(),
             host: host.to_owned(),
-            scrub: None,
+            scrub: state.scrub,
         })
     }
 
