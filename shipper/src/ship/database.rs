@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use replica::store::Store;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
@@ -16,6 +16,7 @@ use tracing::{error, info, warn};
 use crate::clock::Clock;
 use crate::config::{DatabaseConfig, HeartbeatConfig};
 use crate::ship::capture::Discontinuity;
+use crate::ship::claims::{Claim, Claims};
 use crate::ship::engine::{Engine, Pace, Step};
 use crate::ship::heartbeat::Pulse;
 use crate::ship::notify::{Notice, Watch};
@@ -27,6 +28,8 @@ use crate::wal::{attach, checkpoint::LockReport, reader::wal_path};
 
 /// Pause before a database that could not be attached is tried again.
 const RETRY_ATTACH: Duration = Duration::from_secs(15);
+/// Shortest such pause, where somebody asks for the database meanwhile.
+const RETRY_ATTACH_ASKED: Duration = Duration::from_secs(1);
 /// Pause after a step that failed.
 const RETRY_STEP: Duration = Duration::from_secs(1);
 /// First and longest pause before a new generation: each costs a whole snapshot.
@@ -57,6 +60,10 @@ pub struct Database {
     pub status: Arc<Status>,
     /// Who wants to know when everything is in the bucket.
     pub syncs: Syncs,
+    /// Who ships which file.
+    pub claims: Arc<Claims>,
+    /// Turns to read a whole database: a thousand first snapshots at once would leave no thread to anybody else.
+    pub turns: Arc<Semaphore>,
     /// Becomes true when the program is to stop.
     pub stop: watch::Receiver<bool>,
 }
@@ -73,15 +80,18 @@ impl Database {
         let mut settled = Some(settled);
         let mut pause_after_end = NEW_GENERATION.0;
         while !*self.stop.borrow() {
+            let Some(turn) = self.turn(&mut settled).await else { return };
             let attached = self.attach().await;
             if let Some(settled) = settled.take() {
                 // Nobody waits any more if the program is stopping.
                 let _ = settled.send(());
             }
             match attached {
-                Ok((engine, spool)) => {
+                Ok((engine, spool, _claim)) => {
                     let began = Instant::now();
-                    let End::Discontinuity(reason) = self.ship(engine, spool).await else { return };
+                    let End::Discontinuity(reason) = self.ship(engine, spool, turn).await else {
+                        return;
+                    };
                     if began.elapsed() > NEW_GENERATION.1 {
                         pause_after_end = NEW_GENERATION.0;
                     }
@@ -93,21 +103,44 @@ impl Database {
                     self.pause(pause).await;
                 }
                 Err(refusal) => {
+                    drop(turn);
                     let reason = format!("{refusal:#}");
                     if self.status.not_attached(&reason) {
                         error!("not attached: {reason}");
                     }
-                    self.refuse_syncs(&reason, RETRY_ATTACH).await;
+                    self.syncs.refuse(&reason);
+                    self.pause(RETRY_ATTACH_ASKED).await;
+                    self.pause_until_asked(RETRY_ATTACH - RETRY_ATTACH_ASKED).await;
                 }
             }
         }
     }
 
-    async fn attach(&self) -> anyhow::Result<(Engine, Arc<Spool>)> {
+    /// Waits for a turn to read the whole database; `None` where the program stops first.
+    async fn turn(
+        &mut self,
+        settled: &mut Option<oneshot::Sender<()>>,
+    ) -> Option<OwnedSemaphorePermit> {
+        if let Ok(turn) = self.turns.clone().try_acquire_owned() {
+            return Some(turn);
+        }
+        if let Some(settled) = settled.take() {
+            // Its turn will come: nobody need wait for that.
+            let _ = settled.send(());
+        }
+        tokio::select! {
+            turn = self.turns.clone().acquire_owned() => turn.ok(),
+            _ = self.stop.wait_for(|stop| *stop) => None,
+        }
+    }
+
+    async fn attach(&self) -> anyhow::Result<(Engine, Arc<Spool>, Option<Claim>)> {
         let sync_interval = self.config.sync_interval;
         let (spool, clock) = (self.spool.clone(), self.clock.clone());
         let path = self.path();
+        let (claims, name) = (self.claims.clone(), self.config.name.clone());
         blocking(move || {
+            let claim = claims.claim(&path, &name)?;
             let attachable = attach::check(&path)?;
             if let Some(warning) = attachable.warning() {
                 warn!("{}: {warning}", path.display());
@@ -116,13 +149,13 @@ impl Database {
             let engine =
                 Engine::attach(&path, attachable, Pace::new(sync_interval), spool.clone(), clock)
                     .with_context(|| format!("attach {}", path.display()))?;
-            Ok((engine, spool))
+            Ok((engine, spool, claim))
         })
         .await?
     }
 
     /// Ships one generation.
-    async fn ship(&mut self, engine: Engine, spool: Arc<Spool>) -> End {
+    async fn ship(&mut self, engine: Engine, spool: Arc<Spool>, turn: OwnedSemaphorePermit) -> End {
         let status = self.status.clone();
         status.attached(engine.page_size(), Phase::Snapshotting);
         let (hurry, hurried) = watch::channel(false);
@@ -152,6 +185,7 @@ impl Database {
             status,
             clock: self.clock.clone(),
             locks: LockReport::default(),
+            turn: Some(turn),
         };
         let end = self.drive(&mut driver, notice.as_ref(), &hurry, &mut uploads).await;
         drop(heartbeats);
@@ -196,7 +230,7 @@ impl Database {
             {
                 self.syncs.captured(captured.get());
             }
-            if let Some(durable) = driver.status.state().durable {
+            if let Some(durable) = driver.status.durable() {
                 self.syncs.durable(durable.get());
             }
             hurry.send_replace(self.syncs.in_a_hurry());
@@ -247,18 +281,18 @@ impl Database {
             .ok()
     }
 
-    /// Tells everybody who asks meanwhile that the database is not attached.
-    async fn refuse_syncs(&mut self, reason: &str, pause: Duration) {
-        let end = Instant::now() + pause;
-        while Instant::now() < end && !*self.stop.borrow() {
-            self.syncs.refuse(reason);
-            tokio::select! {
-                () = self.syncs.arrived() => {}
-                () = tokio::time::sleep_until(end) => {}
-                _ = self.stop.wait_for(|stop| *stop) => {}
+    /// Pauses, at most until somebody asks for a sync.
+    async fn pause_until_asked(&mut self, pause: Duration) {
+        let asked = async {
+            while !self.syncs.in_a_hurry() {
+                self.syncs.arrived().await;
             }
+        };
+        tokio::select! {
+            () = asked => {}
+            () = tokio::time::sleep(pause) => {}
+            _ = self.stop.wait_for(|stop| *stop) => {}
         }
-        self.syncs.refuse(reason);
     }
 
     async fn pause(&mut self, pause: Duration) {
@@ -274,6 +308,7 @@ struct Driver {
     status: Arc<Status>,
     clock: Arc<dyn Clock>,
     locks: LockReport,
+    turn: Option<OwnedSemaphorePermit>,
 }
 
 impl Driver {
@@ -287,6 +322,10 @@ impl Driver {
         .map_err(|error| Discontinuity(format!("{error:#}")))?;
         self.engine = Some(engine);
         self.status.spooled(self.spool.backlog());
+        if !matches!(&step, Ok(Step { snapshotting: true, .. })) {
+            // The snapshot is in the spool, or stuck: somebody else's turn.
+            self.turn = None;
+        }
         match &step {
             Ok(step) => {
                 self.locks = step.locks;

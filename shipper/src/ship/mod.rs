@@ -5,6 +5,7 @@
 //! the network.
 
 pub mod capture;
+mod claims;
 mod database;
 pub mod engine;
 mod generation;

@@ -9,12 +9,13 @@ use anyhow::Context;
 use replica::store::{Root, Store};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tracing::{Instrument, info, info_span, warn};
 
 use crate::clock::SystemClock;
 use crate::config::Config;
+use crate::ship::claims::Claims;
 use crate::ship::database::Database;
 use crate::ship::notify::Watcher;
 use crate::ship::status::Status;
@@ -23,6 +24,8 @@ use crate::wal::sqlite;
 
 /// Threads for the steps of the engines and for file reads, whatever the number of databases.
 const BLOCKING_THREADS: usize = 4;
+/// How many databases are read as a whole at once: leaves threads to the others.
+const SNAPSHOTS_AT_ONCE: usize = 2;
 /// Stack of each of them.
 const STACK_BYTES: usize = 512 << 10;
 /// How long a step that is under way at the end is waited for.
@@ -58,6 +61,8 @@ async fn ship(config: Config) -> anyhow::Result<()> {
     let watch = watch_files();
     let host: Arc<str> = rustix::system::uname().nodename().to_string_lossy().into();
     let clock = Arc::new(SystemClock);
+    let claims = Arc::new(Claims::default());
+    let turns = Arc::new(Semaphore::new(SNAPSHOTS_AT_ONCE));
     let mut databases = JoinSet::new();
     let mut settled = Vec::new();
     for database in config.databases {
@@ -74,6 +79,8 @@ async fn ship(config: Config) -> anyhow::Result<()> {
             watch: watch.clone(),
             status: Arc::new(Status::new()),
             syncs: Syncs::new(requests),
+            claims: claims.clone(),
+            turns: turns.clone(),
             stop: stopped.clone(),
         };
         let (tell, told) = oneshot::channel();

@@ -97,6 +97,12 @@ impl Status {
         self.lock().clone()
     }
 
+    /// The last TXID in the bucket.
+    #[must_use]
+    pub fn durable(&self) -> Option<Txid> {
+        self.lock().durable
+    }
+
     /// The database is attached; what was captured before says nothing any more, and where a new generation begins
     /// ([`Phase::Snapshotting`]) nothing of it is durable.
     pub fn attached(&self, page_size: PageSize, phase: Phase) {
