@@ -34,7 +34,6 @@ pub fn create(path: &Path, page_size: u32, auto_vacuum: u32) -> Result<()> {
          CREATE TABLE head (id INTEGER PRIMARY KEY, count INTEGER NOT NULL, chain INTEGER NOT NULL);
          CREATE TABLE account (id INTEGER PRIMARY KEY, balance INTEGER NOT NULL, touched INTEGER NOT NULL);
          CREATE TABLE entry (id INTEGER PRIMARY KEY, k INTEGER NOT NULL, filler BLOB NOT NULL);
-         CREATE INDEX entry_k ON entry (k);
          INSERT INTO head VALUES (1, 0, 0);",
     )
     .context("create tables")?;

@@ -9,6 +9,7 @@ pub mod lambda_runtime;
 pub mod litestream;
 pub mod process;
 pub mod s3_server;
+pub mod scene;
 pub mod shipping;
 pub mod stores;
 pub mod systemd;
