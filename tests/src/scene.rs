@@ -2,7 +2,7 @@
 //! about a hostile world begin with, and what they require at the end.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use jiff::Timestamp;
@@ -15,6 +15,8 @@ use crate::{bank, history, writer};
 
 /// How long a shipper may take to stop: its final sync is bounded to 20 s.
 const STOP: Duration = Duration::from_secs(60);
+/// How often it is looked whether the newest state is there.
+const LOOK: Duration = Duration::from_millis(200);
 /// How often a state that is not the last of its generation is restored with the program, too.
 const RESTORE_EVERY: usize = 40;
 
@@ -115,6 +117,23 @@ impl Scene {
             self.states(self.store()?.as_ref())
         };
         check().with_context(|| shipper.output())
+    }
+
+    /// Waits until the newest state in the replica is the source, whose application is at rest: a shipper has to
+    /// come to that by itself, whatever happened.
+    ///
+    /// # Errors
+    /// It does not within a minute; the message has the shipper's output.
+    pub fn until_shipped(&self, shipper: &mut Process) -> Result<()> {
+        let deadline = Instant::now() + STOP;
+        while let Err(error) = self.latest_is_the_source() {
+            if Instant::now() > deadline {
+                return Err(error.context(format!("never shipped\n{}", shipper.output())));
+            }
+            shipper.until(STOP, || true)?;
+            std::thread::sleep(LOOK);
+        }
+        Ok(())
     }
 
     /// Restores the newest state and compares it with the source, byte for byte.
