@@ -4,6 +4,7 @@
 //! - [`commands`]: one module for each command.
 //! - [`wal`]: reading a live database without hurting it. [`ship`]: from there to the bucket.
 
+pub mod chain;
 pub mod cli;
 pub mod clock;
 pub mod commands;

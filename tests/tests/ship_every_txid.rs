@@ -11,21 +11,25 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io::BufReader;
+use std::io::{BufReader, Read};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use replica::format::{Decoder, GenerationId, Level, Txid};
+use replica::format::{
+    DatabaseChecksum, Decoder, GenerationId, Level, PageNumber, Txid, TxidRange, page_checksum,
+};
 use replica::restore::{Inventory, plan, publish};
 use replica::store::{Body, Chain, LtxAttributes, LtxKey, Root, S3Options, Store};
 use rusqlite::Connection;
 use seaworthy_tests::writer;
+use shipper::chain::disk::SystemDisk;
+use shipper::chain::open::Open;
+use shipper::chain::{LocalChain, Upload};
 use shipper::clock::SystemClock;
 use shipper::ship::engine::{Engine, Pace};
-use shipper::ship::spool::{Spool, Spooled};
 use shipper::wal::attach;
 
 const PAGE_SIZES: [u32; 8] = [512, 1024, 2048, 4096, 8192, 16384, 32768, 65536];
@@ -54,7 +58,7 @@ struct Run {
     application: Connection,
     witness: Connection,
     engine: Engine,
-    spool: Arc<Spool>,
+    local: Arc<LocalChain>,
     copy: Pages,
     txid: Option<Txid>,
     store: Arc<dyn Store>,
@@ -74,12 +78,23 @@ impl Run {
         // fsync, which this test is not about.
         application.execute_batch("PRAGMA cache_size = 20; PRAGMA synchronous = OFF").unwrap();
         let witness = open(&path);
-        let spool = Arc::new(Spool::create(&directory.path().join("spool")).unwrap());
         let attachable = attach::check(&path).unwrap();
         // Every slice of the snapshot is as short as it can be, so that changes fall between them.
-        let pace = Pace { sync_interval: Duration::ZERO, snapshot_slice: Duration::ZERO };
+        let pace = Pace {
+            sync_interval: Duration::ZERO,
+            slice: Duration::ZERO,
+            scrub_every: Duration::ZERO,
+            scrub_pause: Duration::ZERO,
+        };
+        let open = Open {
+            page_size: attachable.page_size,
+            node_id: 7,
+            spool_limit: u64::MAX,
+            disk: Arc::new(SystemDisk),
+        };
+        let local = Arc::new(LocalChain::open(&directory.path().join("state"), open).unwrap());
         let engine =
-            Engine::attach(&path, attachable, pace, spool.clone(), Arc::new(SystemClock)).unwrap();
+            Engine::attach(&path, attachable, pace, local.clone(), Arc::new(SystemClock)).unwrap();
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let url = format!("file://{}", directory.path().join("replica").display());
         let root = runtime.block_on(Root::open(&url.parse().unwrap(), &S3Options::default()));
@@ -95,7 +110,7 @@ impl Run {
             application,
             witness,
             engine,
-            spool,
+            local,
             copy: Pages::new(),
             txid: None,
         }
@@ -106,7 +121,7 @@ impl Run {
         for _ in 0..self.random.random_range(0..4) {
             self.change();
         }
-        while self.engine.step(true).unwrap().snapshotting {
+        while self.engine.step(true).unwrap().sweeping.is_some() {
             self.change();
         }
         self.compare();
@@ -140,10 +155,10 @@ impl Run {
 
     /// Applies what was shipped since the last call, and compares.
     fn compare(&mut self) {
-        while let Some(file) = self.spool.next().unwrap() {
+        while let Some(file) = self.local.next_upload().unwrap() {
             self.apply(&file);
             self.upload(&file);
-            self.spool.uploaded(&file);
+            self.local.uploaded(&file).unwrap();
         }
         let source = pages(&self.witness);
         assert_eq!(
@@ -170,10 +185,12 @@ impl Run {
         }
     }
 
-    fn upload(&self, file: &Spooled) {
-        let key = LtxKey { chain: self.chain, level: file.level, txids: file.txids };
-        let body = Body::File { path: file.path.clone(), len: file.size };
-        let attributes = LtxAttributes { timestamp: file.timestamp, checksum: file.checksum };
+    fn upload(&self, file: &Upload) {
+        let txids = TxidRange::single(file.txid);
+        let key = LtxKey { chain: self.chain, level: file.level, txids };
+        let footer = &file.entry.footer;
+        let body = Body::File { path: file.entry.path.clone(), len: footer.size };
+        let attributes = LtxAttributes { timestamp: footer.timestamp, checksum: footer.checksum };
         self.runtime.block_on(self.store.put_ltx(&key, body, attributes)).unwrap();
     }
 
@@ -192,23 +209,40 @@ impl Run {
         }
     }
 
-    fn apply(&mut self, file: &Spooled) {
-        let follows = match self.txid {
-            None => file.level == Level::SNAPSHOT && file.txids.is_snapshot(),
-            Some(txid) => file.level == Level::SYNC && file.txids.min() == txid.next(),
+    /// Applies a file, which must prove the database before and after it.
+    fn apply(&mut self, file: &Upload) {
+        let seed = self.seed;
+        let expected = match self.txid {
+            None => (Level::SNAPSHOT, Txid::FIRST),
+            Some(txid) => (Level::SYNC, txid.next()),
         };
-        assert!(follows, "seed {}: {file:?} after {:?}", self.seed, self.txid);
-        let mut decoder = Decoder::new(BufReader::new(File::open(&file.path).unwrap())).unwrap();
+        assert_eq!((file.level, file.txid), expected, "seed {seed}: {file:?}");
+        let opened = File::open(&file.entry.path).unwrap();
+        let reader = BufReader::new(opened.take(file.entry.footer.size));
+        let mut decoder = Decoder::new(reader).unwrap();
         let header = *decoder.header();
-        assert_eq!(header.txids, file.txids);
+        assert_eq!(header.txids, TxidRange::single(file.txid), "seed {seed}");
+        assert!(header.checksummed, "seed {seed}");
+        if self.txid.is_some() {
+            assert_eq!(header.pre_apply, Some(checksum(&self.copy)), "seed {seed}: before");
+        }
         let mut page = vec![0; header.page_size.len()];
         while let Some(number) = decoder.next_page(&mut page).unwrap() {
             self.copy.insert(number.get(), page.clone());
         }
-        decoder.finish().unwrap();
+        let trailer = decoder.finish().unwrap();
         self.copy.retain(|number, _| *number <= header.commit);
-        self.txid = Some(file.txids.max());
+        assert_eq!(trailer.post_apply, Some(checksum(&self.copy)), "seed {seed}: after");
+        self.txid = Some(file.txid);
     }
+}
+
+fn checksum(pages: &Pages) -> replica::format::Checksum {
+    let mut sum = DatabaseChecksum::default();
+    for (number, page) in pages {
+        sum.toggle(page_checksum(PageNumber::new(*number).unwrap(), page));
+    }
+    sum.value()
 }
 
 fn prepare(path: &Path, page_size: u32, auto_vacuum: u32) {

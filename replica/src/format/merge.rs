@@ -15,7 +15,7 @@ use std::io::{Read, Seek, Write};
 use crate::format::sequence::page_after;
 use crate::format::{
     Checksum, Decoder, EncodeError, Encoded, Encoder, FormatError, Header, PageNumber, PageSize,
-    TxidRange,
+    Trailer, Txid, TxidRange,
 };
 
 /// Why files cannot be merged. `index` is the position in the inputs, from 0.
@@ -72,6 +72,53 @@ pub fn merge<R: Read, W: Write, S: Read + Write + Seek>(
 ) -> Result<Encoded<W>, MergeError> {
     let headers: Vec<Header> = inputs.iter().map(|decoder| *decoder.header()).collect();
     let header = merged_header(&headers)?;
+    let mut previous: Option<(Txid, Option<Checksum>)> = None;
+    merge_pages(inputs, out, scratch, header, |index, header, trailer| {
+        if let (Some((end, Some(expected))), Some(actual)) = (previous, header.pre_apply)
+            && end.next() == header.txids.min()
+            && expected != actual
+        {
+            return Err(MergeError::PreApply { index, expected, actual });
+        }
+        previous = Some((header.txids.max(), trailer.post_apply));
+        Ok(trailer.post_apply)
+    })
+}
+
+/// Merges `inputs` (oldest first) into one file with the given header and post-apply checksum, whatever TXIDs and
+/// checksums they bear: their order and that none is missing is the caller's knowledge. Parts that are a state of the
+/// database only together are merged with this. The rest is as with [`merge`].
+///
+/// # Errors
+/// No input, inputs of different page sizes, a page of a grown database that is in no input, a damaged input, a
+/// checksum that the output's pages do not have (of a snapshot), or a failing writer.
+pub fn merge_as<R: Read, W: Write, S: Read + Write + Seek>(
+    inputs: Vec<Decoder<R>>,
+    out: W,
+    scratch: S,
+    header: Header,
+    post_apply: Option<Checksum>,
+) -> Result<Encoded<W>, MergeError> {
+    let first = inputs.first().ok_or(MergeError::NoInputs)?.header().page_size;
+    for (index, decoder) in inputs.iter().enumerate() {
+        let actual = decoder.header().page_size;
+        if actual != first {
+            return Err(MergeError::PageSize { index, expected: first, actual });
+        }
+    }
+    merge_pages(inputs, out, scratch, header, |_, _, _| Ok(post_apply))
+}
+
+/// Merges the pages; `follow` is called with each input's header and trailer, oldest first, and the last call says the
+/// output's post-apply checksum.
+fn merge_pages<R: Read, W: Write, S: Read + Write + Seek>(
+    inputs: Vec<Decoder<R>>,
+    out: W,
+    scratch: S,
+    header: Header,
+    mut follow: impl FnMut(usize, &Header, &Trailer) -> Result<Option<Checksum>, MergeError>,
+) -> Result<Encoded<W>, MergeError> {
+    let headers: Vec<Header> = inputs.iter().map(|decoder| *decoder.header()).collect();
     let mut encoder = Encoder::new(out, scratch, header)?;
     let mut growth = Growth::new(&headers, &header);
     let mut inputs = open(inputs)?;
@@ -89,7 +136,12 @@ pub fn merge<R: Read, W: Write, S: Read + Write + Seek>(
         }
     }
     growth.end()?;
-    let post_apply = finish(inputs, &headers)?;
+    let mut post_apply = None;
+    for (index, (input, header)) in inputs.into_iter().zip(&headers).enumerate() {
+        let trailer =
+            input.decoder.finish().map_err(|source| MergeError::Input { index, source })?;
+        post_apply = follow(index, header, &trailer)?;
+    }
     Ok(encoder.finish(post_apply.filter(|_| header.checksummed))?)
 }
 
@@ -156,28 +208,6 @@ fn open<R: Read>(decoders: Vec<Decoder<R>>) -> Result<Vec<Input<R>>, MergeError>
         input.advance().map_err(|source| MergeError::Input { index, source })?;
     }
     Ok(inputs)
-}
-
-/// Checks every input's end and that each continues the one before it; returns the last post-apply.
-fn finish<R: Read>(
-    inputs: Vec<Input<R>>,
-    headers: &[Header],
-) -> Result<Option<Checksum>, MergeError> {
-    let mut post_apply = None;
-    let mut end = None;
-    for (index, (input, header)) in inputs.into_iter().zip(headers).enumerate() {
-        if let (Some(expected), Some(actual)) = (post_apply, header.pre_apply)
-            && end == Some(header.txids.min())
-            && expected != actual
-        {
-            return Err(MergeError::PreApply { index, expected, actual });
-        }
-        let trailer =
-            input.decoder.finish().map_err(|source| MergeError::Input { index, source })?;
-        post_apply = trailer.post_apply;
-        end = Some(header.txids.max().next());
-    }
-    Ok(post_apply)
 }
 
 /// Pages that must come because the database did not have them all the time.

@@ -1,62 +1,83 @@
-//! One capture: what was committed since the last one, as one LTX file with the next TXID.
+//! One capture: what was committed since the last one, as one entry of the spool (or, where it is much, some).
 //!
-//! *Invariant*: [`Capture::position`] moves only when the file for everything before it is whole. A failed
-//! capture changes nothing and is repeated, with the same TXID, over the same (and newer) frames.
+//! *Invariant*: [`Capture::position`] moves only when the entries for everything before it are whole. A failed
+//! capture is repeated over the same (and newer) frames, and gives what it would have given at once: every entry of the page
+//! index that it changed is changed again.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use anyhow::Context;
 use jiff::Timestamp;
-use replica::format::{Header, Level, PageNumber, PageSize, Txid, TxidRange, WalSpan};
+use replica::format::{PageNumber, PageSize, WalSpan};
 use rusqlite::Connection;
 
+use crate::chain::disk::Disk;
+use crate::chain::entry::{End, Entry, EntryWriter};
+use crate::chain::{Kind, LocalChain, Tip, TipState};
 use crate::clock::Clock;
 use crate::ship::pages::read_page;
-use crate::ship::spool::{Spool, Spooled};
 use crate::wal::bytes::{Position, WalChecksum, WalError, frame_offset, frame_size};
 use crate::wal::reader::{Changes, WalReader};
 use crate::wal::sqlite::Mark;
 
-/// The WAL does not continue from where it was captured: something that no rule of SQLite's allows while
-/// our read transactions are held happened to the files. The generation cannot go on.
+/// Frames in one entry at most: bounds the page map of a huge transaction to some MB.
+const MOST_FRAMES: u32 = 1 << 18;
+
+/// The WAL does not continue from where it was captured. What differs must be caught up.
 #[derive(Debug, thiserror::Error)]
-#[error("this generation cannot go on: {0}")]
+#[error("the WAL does not continue from where it was captured: {0}")]
 pub struct Discontinuity(pub String);
 
 /// The capturing end of one chain.
 #[derive(Debug)]
 pub struct Capture {
     wal: WalReader,
-    spool: Arc<Spool>,
+    chain: Arc<LocalChain>,
     clock: Arc<dyn Clock>,
     page_size: PageSize,
+    most_frames: u32,
     position: Position,
     page_count: u32,
-    next: Txid,
     last_timestamp: Timestamp,
     page: Vec<u8>,
 }
 
+/// What a capture is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// A state of the database, which goes into the spool.
+    State,
+    /// Part of a sweep, which will put it there.
+    Part,
+}
+
+/// What is written under way: the first entry of a group is finished last.
+struct Group {
+    first: Option<EntryWriter>,
+    rest: Vec<Entry>,
+}
+
 impl Capture {
-    /// Captures what comes after `from`; the next file will be `next`.
+    /// Captures what comes after `from`. `last_timestamp` is that of the file before.
     #[must_use]
     pub fn new(
         wal: WalReader,
-        spool: Arc<Spool>,
+        chain: Arc<LocalChain>,
         clock: Arc<dyn Clock>,
-        page_size: PageSize,
         from: Mark,
-        next: Txid,
+        last_timestamp: Timestamp,
     ) -> Self {
+        let page_size = chain.page_size();
         Self {
             wal,
-            spool,
+            chain,
             clock,
             page_size,
+            most_frames: MOST_FRAMES,
             position: from.position,
             page_count: from.page_count,
-            next,
-            last_timestamp: Timestamp::UNIX_EPOCH,
+            last_timestamp,
             page: vec![0; page_size.len()],
         }
     }
@@ -67,23 +88,16 @@ impl Capture {
         self.position
     }
 
-    /// The TXID of the next file.
+    /// Pages in the database there.
     #[must_use]
-    pub fn next_txid(&self) -> Txid {
-        self.next
+    pub fn page_count(&self) -> u32 {
+        self.page_count
     }
 
     /// The WAL being captured.
     #[must_use]
     pub fn wal(&self) -> &WalReader {
         &self.wal
-    }
-
-    /// Bytes of WAL between what was captured and `mark`.
-    #[must_use]
-    pub fn pending_bytes(&self, mark: Mark) -> u64 {
-        let from = if mark.position.salts == self.position.salts { self.position.frame } else { 0 };
-        u64::from(mark.position.frame.saturating_sub(from)) * frame_size(self.page_size)
     }
 
     /// A timestamp for a file whose last frame was just read: never below the one before.
@@ -93,60 +107,171 @@ impl Capture {
     }
 
     /// Captures up to `to`, which `reader`'s open transaction sees, and which was the newest state at
-    /// `as_of`; `held` is what the held transaction saw as it began. `None` where nothing is new.
+    /// `as_of`; `held` is what the held transaction saw as it began. Returns the parts of a sweep; a state goes to the spool.
     ///
     /// # Errors
-    /// [`Discontinuity`], a WAL that does not verify, a page that is nowhere to be found, or those of the
-    /// file system.
+    /// [`Discontinuity`], [`crate::chain::SpoolFull`], a WAL that does not verify, a page that is nowhere to be found, or
+    /// those of the file system.
     pub fn capture(
         &mut self,
         reader: &Connection,
         held: Mark,
         to: Mark,
         as_of: Timestamp,
-    ) -> anyhow::Result<Option<Spooled>> {
+        purpose: Purpose,
+    ) -> anyhow::Result<Vec<Entry>> {
         let from = self.continue_from(held, to)?;
         if to.position.frame == from.frame {
             self.position = Position { checksum: to.position.checksum, ..from };
-            return Ok(None);
+            return Ok(Vec::new());
         }
-        let changes = self.wal.changes(from, to, self.page_count).map_err(|error| {
-            // Within the index's bounds every frame verifies, unless the file is not what it was.
-            if error.is::<WalError>() { Discontinuity(format!("{error:#}")).into() } else { error }
-        })?;
-        let txids = TxidRange::single(self.next);
-        let header = Header {
-            page_size: self.page_size,
-            commit: changes.commit,
-            txids,
-            timestamp: self.timestamp(),
-            checksummed: false,
-            pre_apply: None,
-            wal: Some(WalSpan {
-                offset: frame_offset(from.frame + 1, self.page_size),
-                size: self.pending_bytes(to),
-                salts: (to.position.salts.0, to.position.salts.1),
-            }),
-            node_id: 0,
+        let chain = self.chain.clone();
+        let mut tip = chain.tip();
+        let sequence = tip.last_sequence();
+        let mut group = Group { first: None, rest: Vec::new() };
+        let written = self
+            .write(&mut tip, &mut group, reader, from, to, purpose)
+            .and_then(|()| self.finish(&mut tip, &mut group, to, as_of, purpose));
+        if let Err(error) = written {
+            group.abandon(chain.disk());
+            tip.rewind(sequence);
+            return Err(error);
+        }
+        self.position = to.position;
+        self.page_count = to.page_count;
+        if purpose == Purpose::Part {
+            return Ok(group.rest);
+        }
+        let state = TipState {
+            checksum: tip.sums.checksum(),
+            page_count: to.page_count,
+            position: Some(to.position),
+            timestamp: self.last_timestamp,
         };
-        let path = self.spool.path(Level::SYNC, txids);
-        let mut encoder = self.spool.start(&path, header)?;
+        chain.append(&mut tip, group.rest, state)?;
+        Ok(Vec::new())
+    }
+
+    /// Writes all entries, the first one to all but its end.
+    fn write(
+        &mut self,
+        tip: &mut Tip,
+        group: &mut Group,
+        reader: &Connection,
+        from: Position,
+        to: Mark,
+        purpose: Purpose,
+    ) -> anyhow::Result<()> {
+        let (mut at, mut fewest) = (from, self.page_count);
+        // Pages beyond `fewest` that an earlier entry of this group has.
+        let mut seen = BTreeSet::new();
+        loop {
+            let changes = self.wal.changes(at, to, fewest, self.most_frames).map_err(|error| {
+                // Within the index's bounds every frame verifies, unless the file is not what it was.
+                let damaged = error.is::<WalError>();
+                if damaged { Discontinuity(format!("{error:#}")).into() } else { error }
+            })?;
+            let last = changes.end.frame == to.position.frame;
+            let alone = last && group.first.is_none();
+            let state = alone && purpose == Purpose::State;
+            let kind = if state { Kind::State } else { Kind::Part };
+            let wal = WalSpan {
+                offset: frame_offset(at.frame + 1, self.page_size),
+                size: u64::from(changes.end.frame - at.frame) * frame_size(self.page_size),
+                salts: (to.position.salts.0, to.position.salts.1),
+            };
+            let timestamp = self.timestamp();
+            let mut writer =
+                self.chain.begin_entry(tip, changes.commit, timestamp, kind, Some(wal))?;
+            let encoded = self.write_pages(tip, &mut writer, reader, &changes, last, &seen);
+            if group.first.is_none() {
+                group.first = Some(writer);
+                encoded?;
+            } else {
+                encoded.and_then(|()| {
+                    let end = self.end(tip, writer.sequence(), &changes, timestamp);
+                    group.rest.push(writer.finish(end, self.chain.disk())?);
+                    Ok(())
+                })?;
+            }
+            if last {
+                return Ok(());
+            }
+            fewest = changes.fewest;
+            seen.extend(changes.pages().map(|(number, _)| number));
+            at = changes.end;
+        }
+    }
+
+    fn write_pages(
+        &mut self,
+        tip: &mut Tip,
+        writer: &mut EntryWriter,
+        reader: &Connection,
+        changes: &Changes,
+        last: bool,
+        seen: &BTreeSet<PageNumber>,
+    ) -> anyhow::Result<()> {
         let mut page = std::mem::take(&mut self.page);
-        let encoded = self.sources(&changes).try_for_each(|(number, frame)| {
+        let lock_page = self.page_size.lock_page();
+        // Only the last entry is written at the state that `reader` sees, and only it is asked to be complete.
+        let end = if last { changes.commit } else { 0 };
+        let grown = (changes.fewest.saturating_add(1)..=end)
+            .filter_map(|number| PageNumber::new(number).ok())
+            .filter(|number| *number != lock_page && !seen.contains(number));
+        let written = sources(changes, grown).try_for_each(|(number, frame)| {
             match frame {
                 Some(frame) => self.wal.page(frame, &mut page)?,
                 None => read_page(reader, number, &mut page)
                     .with_context(|| format!("read page {number}, which no frame holds"))?,
             }
-            encoder.page(number, &page).with_context(|| format!("write {}", path.display()))
+            let sum = writer.page(number, &page)?;
+            tip.sums.set(number, sum).map(|_| ())
         });
         self.page = page;
-        encoded?;
-        let spooled = Spool::finish(encoder, path, Level::SYNC, &header, as_of)?;
-        self.position = to.position;
-        self.page_count = changes.commit;
-        self.next = self.next.next();
-        Ok(Some(spooled))
+        written
+    }
+
+    /// Ends the group: what was cut off goes, and the first entry gets its name.
+    fn finish(
+        &mut self,
+        tip: &mut Tip,
+        group: &mut Group,
+        to: Mark,
+        as_of: Timestamp,
+        purpose: Purpose,
+    ) -> anyhow::Result<()> {
+        tip.sums.truncate(to.page_count)?;
+        tip.sums.flush()?;
+        let first = group.first.take().context("capture without an entry")?;
+        let last = tip.last_sequence();
+        let members = if purpose == Purpose::Part { first.sequence() } else { last };
+        let end = End {
+            members,
+            through: members,
+            position: to.position,
+            pre_apply: tip.state.map(|state| state.checksum),
+            post_apply: tip.sums.checksum(),
+            page_count: to.page_count,
+            timestamp: self.last_timestamp,
+            complete_until: as_of,
+        };
+        let entry = first.finish(end, self.chain.disk())?;
+        group.rest.insert(0, entry);
+        Ok(())
+    }
+
+    fn end(&self, tip: &Tip, sequence: u64, changes: &Changes, timestamp: Timestamp) -> End {
+        End {
+            members: sequence,
+            through: sequence,
+            position: changes.end,
+            pre_apply: None,
+            post_apply: tip.sums.checksum(),
+            page_count: changes.commit,
+            timestamp,
+            complete_until: timestamp,
+        }
     }
 
     /// Where the capture goes on: the last position, or the start of a WAL that was restarted under a
@@ -170,28 +295,33 @@ impl Capture {
         }
         Ok(self.position)
     }
+}
 
-    /// Every page of the new file, ascending, with the frame that holds it. Pages that the database grew
-    /// by and no frame holds (SQLite does not write unused ones) come from the database itself.
-    fn sources<'a>(
-        &self,
-        changes: &'a Changes,
-    ) -> impl Iterator<Item = (PageNumber, Option<u32>)> + 'a {
-        let lock_page = self.page_size.lock_page();
-        let mut grown = (changes.fewest.saturating_add(1)..=changes.commit)
-            .filter_map(|number| PageNumber::new(number).ok())
-            .filter(move |number| *number != lock_page)
-            .peekable();
-        let mut framed = changes.pages().map(|(number, frame)| (number, Some(frame))).peekable();
-        std::iter::from_fn(move || match (framed.peek().copied(), grown.peek().copied()) {
-            (Some((number, _)), Some(new)) if new < number => grown.next().map(|new| (new, None)),
-            (Some((number, _)), new) => {
-                if new == Some(number) {
-                    grown.next();
-                }
-                framed.next()
-            }
-            (None, _) => grown.next().map(|new| (new, None)),
-        })
+impl Group {
+    fn abandon(self, disk: &dyn Disk) {
+        if let Some(first) = self.first {
+            first.abandon();
+        }
+        self.rest.iter().for_each(|entry| disk.remove(&entry.path));
     }
+}
+
+/// Every page of an entry, ascending, with the frame that holds it. Pages that the database grew by and no frame
+/// holds (SQLite does not write unused ones) come from the database itself.
+fn sources(
+    changes: &Changes,
+    grown: impl Iterator<Item = PageNumber>,
+) -> impl Iterator<Item = (PageNumber, Option<u32>)> {
+    let mut grown = grown.peekable();
+    let mut framed = changes.pages().map(|(number, frame)| (number, Some(frame))).peekable();
+    std::iter::from_fn(move || match (framed.peek().copied(), grown.peek().copied()) {
+        (Some((number, _)), Some(new)) if new < number => grown.next().map(|new| (new, None)),
+        (Some((number, _)), new) => {
+            if new == Some(number) {
+                grown.next();
+            }
+            framed.next()
+        }
+        (None, _) => grown.next().map(|new| (new, None)),
+    })
 }

@@ -1,4 +1,5 @@
-//! One database's life: attach, ship a generation, and when that cannot go on, another one.
+//! One database's life: attach, ship, and when that cannot go on, attach again: its chain is opened anew, and goes on,
+//! catches up or ends in favour of a new generation.
 //!
 //! A database that cannot be attached is reported and tried again; it never stops the others.
 
@@ -7,21 +8,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use replica::format::PageSize;
 use replica::store::Store;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
+use crate::chain::disk::SystemDisk;
+use crate::chain::open::Open;
+use crate::chain::roll_forward::{RollForwardError, roll_forward};
+use crate::chain::{LocalChain, SpoolFull};
 use crate::clock::Clock;
 use crate::config::{DatabaseConfig, HeartbeatConfig};
 use crate::ship::capture::Discontinuity;
 use crate::ship::claims::{Claim, Claims};
-use crate::ship::engine::{Engine, Pace, Step};
+use crate::ship::engine::{Engine, POLL, Pace, Step};
 use crate::ship::heartbeat::Pulse;
 use crate::ship::notify::{Notice, Watch};
-use crate::ship::spool::Spool;
 use crate::ship::status::{Phase, Status};
+use crate::ship::sweep::Goal;
 use crate::ship::sync::Syncs;
 use crate::ship::upload::{Ended, Uploader};
 use crate::wal::{attach, checkpoint::LockReport, reader::wal_path};
@@ -32,8 +38,12 @@ const RETRY_ATTACH: Duration = Duration::from_secs(15);
 const RETRY_ATTACH_ASKED: Duration = Duration::from_secs(1);
 /// Pause after a step that failed.
 const RETRY_STEP: Duration = Duration::from_secs(1);
-/// First and longest pause before a new generation: each costs a whole snapshot.
-const NEW_GENERATION: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(120));
+/// First and longest pause before a chain that could not go on is opened anew: it may cost reading the whole database.
+const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(120));
+/// How long steps may fail before the WAL is let go of.
+const FAILING_LONGEST: Duration = Duration::from_secs(60);
+/// Bytes that may always wait for the bucket.
+const SPOOL_LEAST: u64 = 1 << 30;
 /// How long the final sync may take; systemd is told to wait 20 s.
 const FINAL_SYNC: Duration = Duration::from_secs(15);
 /// How often the final sync looks whether the spool is empty.
@@ -46,8 +56,8 @@ pub struct Database {
     pub config: DatabaseConfig,
     /// Its place in the bucket.
     pub store: Arc<dyn Store>,
-    /// Its directory for captured files.
-    pub spool: PathBuf,
+    /// Its directory for what must not be forgotten, and for captured files.
+    pub state: PathBuf,
     /// How often its heartbeat is written.
     pub heartbeat: HeartbeatConfig,
     /// The wall clock.
@@ -68,17 +78,33 @@ pub struct Database {
     pub stop: watch::Receiver<bool>,
 }
 
-/// Why a generation ended.
+/// Why a database is not shipped any more.
 enum End {
+    /// The program stops.
     Stopped,
-    Discontinuity(String),
+    /// The chain must be opened anew.
+    Again(String),
+    /// The chain must be read back from the bucket first.
+    Stale(String),
+    /// The generation is another writer's, or cannot be believed: a new one begins.
+    NewGeneration(String),
+    /// What waits for the bucket is given up.
+    GiveUp(String),
+}
+
+/// An attached database.
+struct Attached {
+    engine: Engine,
+    chain: Arc<LocalChain>,
+    /// Nobody else ships this file meanwhile.
+    _claim: Option<Claim>,
 }
 
 impl Database {
     /// Ships until told to stop. `settled` is told when the database is attached, or known not to be.
     pub async fn run(mut self, settled: oneshot::Sender<()>) {
         let mut settled = Some(settled);
-        let mut pause_after_end = NEW_GENERATION.0;
+        let mut backoff = AGAIN.0;
         while !*self.stop.borrow() {
             let Some(turn) = self.turn(&mut settled).await else { return };
             let attached = self.attach().await;
@@ -86,22 +112,8 @@ impl Database {
                 // Nobody waits any more if the program is stopping.
                 let _ = settled.send(());
             }
-            match attached {
-                Ok((engine, spool, _claim)) => {
-                    let began = Instant::now();
-                    let End::Discontinuity(reason) = self.ship(engine, spool, turn).await else {
-                        return;
-                    };
-                    if began.elapsed() > NEW_GENERATION.1 {
-                        pause_after_end = NEW_GENERATION.0;
-                    }
-                    let pause = pause_after_end;
-                    pause_after_end = (pause * 2).min(NEW_GENERATION.1);
-                    error!("{reason}\na new generation begins in {pause:?}");
-                    self.status.engine_failed(&reason);
-                    self.syncs.start_over();
-                    self.pause(pause).await;
-                }
+            let Attached { engine, chain, _claim } = match attached {
+                Ok(attached) => attached,
                 Err(refusal) => {
                     drop(turn);
                     let reason = format!("{refusal:#}");
@@ -111,8 +123,20 @@ impl Database {
                     self.syncs.refuse(&reason);
                     self.pause(RETRY_ATTACH_ASKED).await;
                     self.pause_until_asked(RETRY_ATTACH - RETRY_ATTACH_ASKED).await;
+                    continue;
                 }
+            };
+            let began = Instant::now();
+            let end = self.ship(engine, &chain, turn).await;
+            self.syncs.start_over();
+            if began.elapsed() > AGAIN.1 {
+                backoff = AGAIN.0;
             }
+            if let Err(failure) = self.after(end, chain, backoff).await {
+                error!("{failure:#}");
+                self.status.engine_failed(&format!("{failure:#}"));
+            }
+            backoff = (backoff * 2).min(AGAIN.1);
         }
     }
 
@@ -134,54 +158,178 @@ impl Database {
         }
     }
 
-    async fn attach(&self) -> anyhow::Result<(Engine, Arc<Spool>, Option<Claim>)> {
-        let sync_interval = self.config.sync_interval;
-        let (spool, clock) = (self.spool.clone(), self.clock.clone());
-        let path = self.path();
-        let (claims, name) = (self.claims.clone(), self.config.name.clone());
-        blocking(move || {
-            let claim = claims.claim(&path, &name)?;
-            let attachable = attach::check(&path)?;
-            if let Some(warning) = attachable.warning() {
-                warn!("{}: {warning}", path.display());
+    /// Does what the end asks for, and waits until it is time to attach again.
+    async fn after(
+        &mut self,
+        end: End,
+        chain: Arc<LocalChain>,
+        pause: Duration,
+    ) -> anyhow::Result<()> {
+        // Work on the chain that is still under way ends first.
+        let chain = self.sole(chain).await;
+        match end {
+            End::Stopped => {
+                blocking(move || chain.force()).await??;
+                return Ok(());
             }
-            let spool = Arc::new(Spool::create(&spool)?);
-            let engine =
-                Engine::attach(&path, attachable, Pace::new(sync_interval), spool.clone(), clock)
-                    .with_context(|| format!("attach {}", path.display()))?;
-            Ok((engine, spool, claim))
-        })
-        .await?
+            End::Again(reason) => {
+                warn!("{reason}\nwhat differs is caught up in {pause:?}");
+                self.status.engine_failed(&reason);
+            }
+            End::Stale(reason) => {
+                warn!("{reason}\nreading back what this machine has forgotten");
+                if let Err(error) = self.read_back(&chain).await {
+                    self.status.engine_failed(&format!("{error:#}"));
+                    error!("read back from the bucket: {error:#}");
+                }
+            }
+            End::NewGeneration(reason) => {
+                error!("{reason}\na new generation begins in {pause:?}");
+                self.status.engine_failed(&reason);
+                drop(chain);
+                let directory = self.state.clone();
+                blocking(move || LocalChain::discard(&directory)).await??;
+            }
+            End::GiveUp(reason) => {
+                error!(
+                    "{reason}\ncatch-up needed: what waits for the bucket is given up, and read from the database when the bucket takes files again"
+                );
+                self.status.engine_failed(&format!("catch-up needed: {reason}"));
+                blocking(move || chain.drop_spool()).await??;
+                self.until_reachable().await;
+            }
+        }
+        self.pause(pause).await;
+        Ok(())
     }
 
-    /// Ships one generation.
-    async fn ship(&mut self, engine: Engine, spool: Arc<Spool>, turn: OwnedSemaphorePermit) -> End {
-        let status = self.status.clone();
-        status.attached(engine.page_size(), Phase::Snapshotting);
-        let (hurry, hurried) = watch::channel(false);
-        let uploader = Uploader {
-            store: self.store.clone(),
-            spool: spool.clone(),
-            status: status.clone(),
-            interval: self.config.sync_interval,
-            clock: self.clock.clone(),
-            hurry: hurried,
+    /// Waits until nothing works on the chain any more.
+    async fn sole(&self, chain: Arc<LocalChain>) -> Arc<LocalChain> {
+        while Arc::strong_count(&chain) > 1 {
+            tokio::time::sleep(FINAL_LOOK).await;
+        }
+        chain
+    }
+
+    /// Waits until the store takes a document, or the program stops.
+    async fn until_reachable(&mut self) {
+        while !*self.stop.borrow() && self.pulse().write().await.is_none() {
+            self.pause(RETRY_ATTACH).await;
+        }
+    }
+
+    async fn attach(&self) -> anyhow::Result<Attached> {
+        let path = self.path();
+        let (at, claims, name) = (path.clone(), self.claims.clone(), self.config.name.clone());
+        let (claim, attachable) = blocking(move || {
+            let claim = claims.claim(&at, &name)?;
+            anyhow::Ok((claim, attach::check(&at)?))
+        })
+        .await??;
+        if let Some(warning) = attachable.warning() {
+            warn!("{}: {warning}", path.display());
+        }
+        let chain = self.open_chain(attachable.page_size).await?;
+        let pace = Pace::new(self.config.sync_interval);
+        let clock = self.clock.clone();
+        let shared = chain.clone();
+        let attached = blocking(move || {
+            Engine::attach(&path, attachable, pace, shared, clock)
+                .with_context(|| format!("attach {}", path.display()))
+        })
+        .await?;
+        Ok(Attached { engine: attached?, chain, _claim: claim })
+    }
+
+    /// Opens the chain, and reads back from the bucket what a crash took from it.
+    async fn open_chain(&self, page_size: PageSize) -> anyhow::Result<Arc<LocalChain>> {
+        let open = Open {
+            page_size,
+            node_id: node_id(),
+            spool_limit: self.spool_limit(),
+            disk: Arc::new(SystemDisk),
         };
-        let pulse = Pulse {
+        let (directory, again) = (self.state.clone(), open.clone());
+        let chain = Arc::new(blocking(move || LocalChain::open(&directory, open)).await??);
+        if !chain.is_torn() {
+            return Ok(chain);
+        }
+        warn!("the page index does not prove itself: reading back from the bucket what it lacks");
+        match self.read_back(&chain).await {
+            Ok(()) => return Ok(chain),
+            Err(RollForwardError::Ended(why)) => {
+                error!("a new generation begins: {why}");
+            }
+            Err(error) => return Err(error).context("read back from the bucket"),
+        }
+        drop(self.sole(chain).await);
+        let directory = self.state.clone();
+        let chain = blocking(move || {
+            LocalChain::discard(&directory)?;
+            LocalChain::open(&directory, again)
+        });
+        Ok(Arc::new(chain.await??))
+    }
+
+    async fn read_back(&self, chain: &Arc<LocalChain>) -> Result<(), RollForwardError> {
+        let read = roll_forward(chain, self.store.as_ref()).await;
+        if let Err(RollForwardError::Ended(_)) = read {
+            let directory = self.state.clone();
+            blocking(move || LocalChain::discard(&directory))
+                .await
+                .flatten()
+                .map_err(RollForwardError::Local)?;
+        }
+        read.map(|_| ())
+    }
+
+    /// Bytes that may wait for the bucket: about twice the database, and never less than [`SPOOL_LEAST`].
+    fn spool_limit(&self) -> u64 {
+        let database = std::fs::metadata(self.path()).map_or(0, |file| file.len());
+        SPOOL_LEAST.max(database.saturating_mul(2))
+    }
+
+    fn pulse(&self) -> Pulse {
+        Pulse {
             store: self.store.clone(),
-            status: status.clone(),
+            status: self.status.clone(),
             config: self.heartbeat,
             clock: self.clock.clone(),
             host: self.host.clone(),
+        }
+    }
+
+    /// Ships until something ends it.
+    async fn ship(
+        &mut self,
+        engine: Engine,
+        chain: &Arc<LocalChain>,
+        turn: OwnedSemaphorePermit,
+    ) -> End {
+        let status = self.status.clone();
+        let phase = match engine.sweeping() {
+            Some(Goal::Snapshot) => Phase::Snapshotting,
+            Some(Goal::CatchUp) => Phase::CatchingUp,
+            None => Phase::Shipping,
         };
+        info!(page_size = %engine.page_size(), ?phase, "attached");
+        status.attached(engine.page_size(), phase, chain);
+        let (hurry, hurried) = watch::channel(false);
+        let uploader = Uploader::new(
+            self.store.clone(),
+            chain.clone(),
+            status.clone(),
+            self.config.sync_interval,
+            self.clock.clone(),
+            hurried,
+        );
         let notice = self.notice();
-        info!(page_size = %engine.page_size(), "attached");
         let mut uploads = Task(tokio::spawn(in_span(uploader.run())));
-        let heartbeats = pulse.clone();
-        let heartbeats = Task(tokio::spawn(in_span(async move { heartbeats.run().await })));
+        let pulse = self.pulse();
+        let heartbeats = Task(tokio::spawn(in_span(async move { pulse.run().await })));
         let mut driver = Driver {
             engine: Some(engine),
-            spool: spool.clone(),
+            chain: chain.clone(),
             status,
             clock: self.clock.clone(),
             locks: LockReport::default(),
@@ -194,7 +342,7 @@ impl Database {
         if let End::Stopped = end {
             // A receiver that is gone has nothing left to hurry.
             let _ = hurry.send(true);
-            let synced = tokio::time::timeout(FINAL_SYNC, driver.finish(&spool, &mut uploads));
+            let synced = tokio::time::timeout(FINAL_SYNC, driver.finish(&mut uploads));
             match synced.await {
                 Ok(true) => {
                     info!("stopped, everything is in the bucket");
@@ -202,10 +350,11 @@ impl Database {
                     self.syncs.durable(u64::MAX);
                 }
                 Ok(false) | Err(_) => {
-                    let (files, bytes) = spool.backlog();
+                    let (files, bytes) = chain.backlog();
                     error!(files, bytes, "stopped before everything was in the bucket");
                 }
             }
+            let pulse = self.pulse();
             let written = tokio::time::timeout(Duration::from_secs(2), pulse.write());
             if written.await.is_err() {
                 warn!("write the last heartbeat: out of time");
@@ -214,7 +363,7 @@ impl Database {
         end
     }
 
-    /// Steps the engine until something ends the generation.
+    /// Steps the engine until something ends it.
     async fn drive(
         &mut self,
         driver: &mut Driver,
@@ -222,26 +371,42 @@ impl Database {
         hurry: &watch::Sender<bool>,
         uploads: &mut Task<Ended>,
     ) -> End {
+        let mut failing_since: Option<Instant> = None;
         loop {
             let to_the_end = self.syncs.want_capture();
             let step = driver.step(to_the_end).await;
-            if let (true, Ok(Step { complete_until: Some(_), captured: Some(captured), .. })) =
-                (to_the_end, &step)
+            if let (true, Ok(Step { complete_until: Some(_), captured, .. })) = (to_the_end, &step)
             {
-                self.syncs.captured(captured.get());
+                self.syncs.captured(*captured);
             }
-            if let Some(durable) = driver.status.durable() {
-                self.syncs.durable(durable.get());
+            if let Some(durable) = driver.status.durable_capture() {
+                self.syncs.durable(durable);
             }
             hurry.send_replace(self.syncs.in_a_hurry());
             let (next, notice) = match step {
-                Ok(step) if notice.is_none() => (step.next.min(self.config.sync_interval), None),
-                Ok(step) => (step.next, notice),
-                Err(error) if error.is::<Discontinuity>() => {
-                    return End::Discontinuity(format!("{error:#}"));
+                Ok(step) => {
+                    failing_since = None;
+                    let often = if notice.is_none() { self.config.sync_interval } else { POLL };
+                    (step.next.min(often), notice)
                 }
-                // A busy writer's notices must not turn the pause into a hot loop.
-                Err(_) => (RETRY_STEP, None),
+                Err(error) if error.is::<Discontinuity>() => {
+                    return End::Again(format!("{error:#}"));
+                }
+                Err(error) if error.is::<SpoolFull>() => {
+                    match make_room(driver.chain.clone()).await {
+                        Ok(()) => (Duration::ZERO, None),
+                        Err(still) => return End::GiveUp(format!("{still:#}")),
+                    }
+                }
+                Err(error) => {
+                    let since = *failing_since.get_or_insert_with(Instant::now);
+                    // What cannot be captured keeps the application's WAL from being reused.
+                    if since.elapsed() > FAILING_LONGEST {
+                        return End::GiveUp(format!("{error:#}"));
+                    }
+                    // A busy writer's notices must not turn the pause into a hot loop.
+                    (RETRY_STEP, None)
+                }
             };
             let changed = async {
                 match notice {
@@ -255,10 +420,14 @@ impl Database {
                 () = self.syncs.arrived() => {}
                 () = driver.status.moved() => {}
                 _ = self.stop.wait_for(|stop| *stop) => return End::Stopped,
-                ended = &mut uploads.0 => return End::Discontinuity(match ended {
-                    Ok(other) => format!("{:#}", anyhow::Error::new(other)),
-                    Err(panic) => format!("upload task: {panic}"),
-                }),
+                ended = &mut uploads.0 => return match ended {
+                    Ok(ended @ Ended::OtherWriter(_)) => {
+                        End::NewGeneration(format!("{:#}", anyhow::Error::new(ended)))
+                    }
+                    Ok(ended @ Ended::Stale(_)) => End::Stale(format!("{ended}")),
+                    Ok(ended @ Ended::Local(_)) => End::Again(format!("{ended}")),
+                    Err(panic) => End::Again(format!("upload task: {panic}")),
+                },
             }
         }
     }
@@ -304,7 +473,7 @@ impl Database {
 /// The engine, on its way to a blocking thread and back.
 struct Driver {
     engine: Option<Engine>,
-    spool: Arc<Spool>,
+    chain: Arc<LocalChain>,
     status: Arc<Status>,
     clock: Arc<dyn Clock>,
     locks: LockReport,
@@ -321,9 +490,9 @@ impl Driver {
         .await
         .map_err(|error| Discontinuity(format!("{error:#}")))?;
         self.engine = Some(engine);
-        self.status.spooled(self.spool.backlog());
-        if !matches!(&step, Ok(Step { snapshotting: true, .. })) {
-            // The snapshot is in the spool, or stuck: somebody else's turn.
+        self.status.spooled(self.chain.backlog());
+        if !matches!(&step, Ok(Step { sweeping: Some(_), .. })) {
+            // What was read is in the spool, or stuck: somebody else's turn.
             self.turn = None;
         }
         match &step {
@@ -344,20 +513,36 @@ impl Driver {
     }
 
     /// Captures everything that is committed, and waits until it is in the bucket; `false` where it is not.
-    async fn finish(&mut self, spool: &Spool, uploads: &mut Task<Ended>) -> bool {
+    async fn finish(&mut self, uploads: &mut Task<Ended>) -> bool {
         loop {
             match self.step(true).await {
-                Ok(step) if !step.snapshotting && step.complete_until.is_some() => break,
+                Ok(step) if step.complete_until.is_some() => break,
                 Ok(_) => {}
+                Err(error) if error.is::<Discontinuity>() => return false,
                 Err(_) => tokio::time::sleep(FINAL_LOOK).await,
             }
         }
         let deadline = Instant::now() + FINAL_SYNC;
-        while spool.backlog().0 > 0 && !uploads.0.is_finished() && Instant::now() < deadline {
+        while self.chain.backlog().0 > 0 && !uploads.0.is_finished() && Instant::now() < deadline {
             tokio::time::sleep(FINAL_LOOK).await;
         }
-        spool.backlog().0 == 0
+        self.chain.backlog().0 == 0
     }
+}
+
+/// Merges everything that waits; an error where that is still too much.
+async fn make_room(chain: Arc<LocalChain>) -> anyhow::Result<()> {
+    blocking(move || {
+        chain.compact(true)?;
+        Ok(chain.check_room()?)
+    })
+    .await?
+}
+
+/// A number that no other run has: files that this run uploads bear it.
+fn node_id() -> u64 {
+    let (high, low) = uuid::Uuid::now_v7().as_u64_pair();
+    (high ^ low).max(1)
 }
 
 /// A task that ends with its owner.

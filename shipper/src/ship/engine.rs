@@ -4,6 +4,7 @@
 //! Each [`Engine::step`] does what is due and says when the next one is. Nothing is lost if a step comes
 //! late or fails: the held transaction keeps the WAL until the next one.
 
+mod scrub;
 mod wal_size;
 
 use std::path::{Path, PathBuf};
@@ -11,13 +12,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use replica::format::{PageSize, Txid};
+use replica::documents::ScrubReport;
+use replica::format::PageSize;
 
+use crate::chain::LocalChain;
 use crate::clock::Clock;
-use crate::ship::capture::{Capture, Discontinuity};
+use crate::ship::capture::{Capture, Discontinuity, Purpose};
 use crate::ship::pages::page_count;
-use crate::ship::snapshot::Snapshot;
-use crate::ship::spool::{Spool, Spooled};
+use crate::ship::sweep::{Goal, Sweep};
 use crate::wal::attach::Attachable;
 use crate::wal::bytes::{Position, frame_size};
 use crate::wal::checkpoint::{Checkpointer, LockReport};
@@ -35,33 +37,44 @@ pub const POLL: Duration = Duration::from_secs(5);
 pub struct Pace {
     /// Shortest time between two captures for the bucket.
     pub sync_interval: Duration,
-    /// How long one slice of a snapshot may keep a read transaction open.
-    pub snapshot_slice: Duration,
+    /// How long one slice of a sweep or a scrub may keep a read transaction open.
+    pub slice: Duration,
+    /// From the end of one scrub to the next.
+    pub scrub_every: Duration,
+    /// Between two slices of a scrub.
+    pub scrub_pause: Duration,
 }
 
 impl Pace {
     /// The pace of a database that is synced this often.
     #[must_use]
     pub fn new(sync_interval: Duration) -> Self {
-        Self { sync_interval, snapshot_slice: Duration::from_millis(100) }
+        Self {
+            sync_interval,
+            slice: Duration::from_millis(100),
+            scrub_every: Duration::from_secs(24 * 60 * 60),
+            scrub_pause: Duration::from_secs(1),
+        }
     }
 }
 
 /// What a step found and did.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Step {
     /// The next step is due after this, or at the next notice of a change.
     pub next: Duration,
     /// Everything committed at this moment is in the spool or was uploaded.
     pub complete_until: Option<Timestamp>,
-    /// TXID of the last capture.
-    pub captured: Option<Txid>,
-    /// Whether the first snapshot is still being taken.
-    pub snapshotting: bool,
+    /// Number of the last capture.
+    pub captured: u64,
+    /// The sweep under way, where there is one.
+    pub sweeping: Option<Goal>,
     /// Bytes of the WAL file.
     pub wal_bytes: u64,
     /// What the write lock has cost so far.
     pub locks: LockReport,
+    /// A scrub that ended in this step.
+    pub scrubbed: Option<ScrubReport>,
 }
 
 /// One attached database.
@@ -70,12 +83,13 @@ pub struct Engine {
     database: PathBuf,
     attachable: Attachable,
     pace: Pace,
-    spool: Arc<Spool>,
+    chain: Arc<LocalChain>,
     clock: Arc<dyn Clock>,
     hold: Hold,
     capture: Capture,
     checkpointer: Checkpointer,
-    snapshot: Option<Snapshot>,
+    sweep: Option<Sweep>,
+    scrub: scrub::Schedule,
     last_look: (Mark, Instant),
     last_capture: Option<Instant>,
     last_hand_over: Instant,
@@ -85,45 +99,68 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Attaches to a database that [`crate::wal::attach::check`] found attachable, and begins the first
-    /// snapshot of a new generation.
+    /// Attaches to a database that [`crate::wal::attach::check`] found attachable. Where the WAL still holds what the
+    /// chain's tip was captured from, it goes on from there; else what differs is caught up; and where there is no state
+    /// at all yet, the first snapshot is begun.
     ///
     /// # Errors
-    /// Those of SQLite and of the file system.
+    /// [`Discontinuity`] (try again, with the chain opened anew), those of SQLite and of the file system.
     pub fn attach(
         database: &Path,
         attachable: Attachable,
         pace: Pace,
-        spool: Arc<Spool>,
+        chain: Arc<LocalChain>,
         clock: Arc<dyn Clock>,
     ) -> anyhow::Result<Self> {
         let page_size = attachable.page_size;
         let hold = Hold::begin(database, page_size)?;
-        let checkpointer = Checkpointer::open(database)?;
+        let checkpointer = Checkpointer::open(database, clock.clone())?;
         let wal = WalReader::open(database, page_size)?;
         let mark = hold.mark();
-        let page_count = page_count(hold.reader())?;
-        let from = Mark { page_count, ..mark };
-        let now = Instant::now();
-        // The snapshot is TXID 1; what is captured while it is taken follows it.
-        let capture =
-            Capture::new(wal, spool.clone(), clock.clone(), page_size, from, Txid::FIRST.next());
-        let snapshot = Snapshot::begin(database, &spool, page_size, clock.now())?;
+        let now = clock.monotonic();
+        let as_of = clock.now();
+        let tip = chain.tip().state;
+        let last_timestamp = tip.map_or(Timestamp::UNIX_EPOCH, |tip| tip.timestamp);
+        let known = tip.and_then(|tip| tip.position.map(|position| (tip.page_count, position)));
+        let mut continued = None;
+        if let Some((page_count, position)) = known
+            && position.salts == mark.position.salts
+            && position.frame <= mark.position.frame
+            && wal.holds(position)?
+        {
+            continued = Some(Mark { position, page_count });
+        }
+        let from = match continued {
+            Some(from) => from,
+            None => Mark { page_count: page_count(hold.reader())?, ..mark },
+        };
+        let mut capture = Capture::new(wal, chain.clone(), clock.clone(), from, last_timestamp);
+        let sweep = if continued.is_some() {
+            // The WAL may be restarted under this first transaction: what it sees is captured before anything else.
+            capture.capture(hold.reader(), mark, mark, as_of, Purpose::State)?;
+            None
+        } else {
+            let goal = if tip.is_some() { Goal::CatchUp } else { Goal::Snapshot };
+            Some(Sweep::begin(database, &chain, goal, as_of)?)
+        };
+        // A sweep has seen every page itself.
+        let first_scrub = if sweep.is_some() { pace.scrub_every } else { Duration::ZERO };
         Ok(Self {
             database: database.to_owned(),
             attachable,
             pace,
-            spool,
-            clock,
+            chain,
             hold,
             capture,
             checkpointer,
-            snapshot: Some(snapshot),
+            sweep,
+            scrub: scrub::Schedule::new(now + first_scrub),
             last_look: (from, now),
             last_capture: None,
             last_hand_over: now,
             last_poll: now,
             backfilled: None,
+            clock,
         })
     }
 
@@ -133,20 +170,27 @@ impl Engine {
         self.attachable.page_size
     }
 
+    /// The sweep under way, where there is one.
+    #[must_use]
+    pub fn sweeping(&self) -> Option<Goal> {
+        self.sweep.as_ref().map(Sweep::goal)
+    }
+
     /// Does what is due. With `to_the_end`, captures all that is committed now, whatever the interval.
     ///
     /// # Errors
-    /// [`Discontinuity`] (this engine cannot go on), or a failure that may pass.
+    /// [`Discontinuity`] (this engine cannot go on), [`crate::chain::SpoolFull`], or a failure that may pass.
     pub fn step(&mut self, to_the_end: bool) -> anyhow::Result<Step> {
-        let now = Instant::now();
+        let now = self.clock.monotonic();
         self.check_files(now)?;
         let as_of = self.clock.now();
         let mark = self.look(now, as_of, to_the_end)?;
-        // A snapshot that failed half-way has a hole: only a new generation heals it.
-        self.go_on_with_snapshot()
-            .map_err(|error| Discontinuity(format!("first snapshot: {error:#}{}", hint(&error))))?;
+        // A sweep that failed half-way has a hole: only another one heals it.
+        self.go_on_with_sweep()
+            .map_err(|error| Discontinuity(format!("sweep: {error:#}{}", hint(&error))))?;
         self.keep_wal_small(now, mark)?;
-        Ok(self.report(now, as_of))
+        let scrubbed = self.go_on_with_scrub(now)?;
+        Ok(self.report(now, as_of, scrubbed))
     }
 
     /// Looks at the WAL's end and captures what is due, in one short read transaction.
@@ -161,35 +205,40 @@ impl Engine {
             .is_none_or(|last| now.duration_since(last) >= self.pace.sync_interval);
         let captured = if mark.position != self.capture.position() && (sync_due || to_the_end) {
             self.last_capture = Some(now);
-            self.capture.capture(reader, self.hold.mark(), mark, as_of)
+            let purpose = self.purpose();
+            self.capture.capture(reader, self.hold.mark(), mark, as_of, purpose)
         } else {
-            Ok(None)
+            Ok(Vec::new())
         };
         let ended = sqlite::end_read(reader);
-        self.accept(captured?);
+        let parts = captured?;
+        self.accept(parts);
         ended?;
         Ok(mark)
     }
 
-    /// Hands a capture on.
-    fn accept(&mut self, capture: Option<Spooled>) {
-        let Some(capture) = capture else { return };
-        match &mut self.snapshot {
-            Some(snapshot) => snapshot.add(capture),
-            None => self.spool.append(vec![capture]),
+    /// What a capture is for at the moment.
+    fn purpose(&self) -> Purpose {
+        if self.sweep.is_some() { Purpose::Part } else { Purpose::State }
+    }
+
+    /// Hands the parts of a sweep on.
+    fn accept(&mut self, parts: Vec<crate::chain::entry::Entry>) {
+        if let Some(sweep) = &mut self.sweep {
+            sweep.add(parts);
         }
     }
 
     /// Reads another slice; after the last one, captures everything that any slice may have seen.
-    fn go_on_with_snapshot(&mut self) -> anyhow::Result<()> {
-        let Some(snapshot) = &mut self.snapshot else { return Ok(()) };
-        if !snapshot.slice(self.pace.snapshot_slice)? {
+    fn go_on_with_sweep(&mut self) -> anyhow::Result<()> {
+        let Some(sweep) = &mut self.sweep else { return Ok(()) };
+        if !sweep.slice(&self.chain, self.pace.slice)? {
             return Ok(());
         }
         let as_of = self.clock.now();
-        self.look(Instant::now(), as_of, true)?;
-        if let Some(snapshot) = self.snapshot.take() {
-            self.spool.append(snapshot.finish(as_of)?);
+        self.look(self.clock.monotonic(), as_of, true)?;
+        if let Some(sweep) = self.sweep.take() {
+            sweep.finish(&self.chain, &mut self.capture, as_of)?;
         }
         Ok(())
     }
@@ -197,15 +246,16 @@ impl Engine {
     /// Moves on to a newer transaction, capturing first where [`Hold`] asks for it.
     fn hand_over(&mut self, now: Instant) -> anyhow::Result<()> {
         let as_of = self.clock.now();
+        let purpose = self.purpose();
         let capture = &mut self.capture;
-        let mut captured = None;
+        let mut parts = Vec::new();
         let handed =
             self.hold.hand_over::<anyhow::Error>(capture.position(), |reader, held, next| {
-                captured = capture.capture(reader, held, next, as_of)?;
+                parts = capture.capture(reader, held, next, as_of, purpose)?;
                 Ok(())
             });
         // What was captured is captured, whatever came after.
-        self.accept(captured);
+        self.accept(parts);
         self.last_hand_over = now;
         handed
     }
@@ -231,10 +281,10 @@ impl Engine {
         u64::from(mark.position.frame) * frame_size(self.attachable.page_size)
     }
 
-    fn report(&self, now: Instant, as_of: Timestamp) -> Step {
+    fn report(&self, now: Instant, as_of: Timestamp, scrubbed: Option<ScrubReport>) -> Step {
         let (mark, _) = self.last_look;
         let all_captured = self.capture.position() == mark.position;
-        let next = if self.snapshot.is_some() {
+        let next = if self.sweep.is_some() {
             Duration::ZERO
         } else if self.backfilled != Some(mark.position) && mark.position.frame > 0 {
             HAND_OVER_EVERY
@@ -246,17 +296,18 @@ impl Engine {
             })
         };
         Step {
-            next,
-            complete_until: all_captured.then_some(as_of),
-            captured: Txid::new(self.capture.next_txid().get() - 1).ok(),
-            snapshotting: self.snapshot.is_some(),
+            next: next.min(self.scrub.due().saturating_duration_since(now)),
+            complete_until: (all_captured && self.sweep.is_none()).then_some(as_of),
+            captured: self.chain.tip().last_sequence(),
+            sweeping: self.sweeping(),
             wal_bytes: self.capture.wal().file_size().unwrap_or(0),
             locks: self.checkpointer.locks(),
+            scrubbed,
         }
     }
 }
 
-/// What an operator can do about a snapshot that failed.
+/// What an operator can do about a sweep that failed.
 fn hint(error: &anyhow::Error) -> &'static str {
     let full = error.chain().any(|cause| {
         cause
@@ -265,7 +316,7 @@ fn hint(error: &anyhow::Error) -> &'static str {
     });
     if full {
         "\nHINT: make room for state_dir: it holds a compressed copy of the database, twice for a moment, until \
-         the first snapshot is in the bucket"
+         it is in the bucket"
     } else {
         ""
     }

@@ -1,8 +1,8 @@
 //! From a live database to its replica: capture, spool, upload.
 //!
 //! One runtime thread does all that waits (network, notices, timers); a few blocking threads do the steps of the
-//! engines. Between [`engine`] and [`upload`] stands the [`spool`], so that the application never waits for
-//! the network.
+//! engines. Between [`engine`] and [`upload`] stands the chain's spool ([`crate::chain`]), so that the application
+//! never waits for the network.
 
 pub mod capture;
 mod claims;
@@ -13,10 +13,9 @@ mod heartbeat;
 mod notify;
 mod pages;
 mod run;
-pub mod snapshot;
-pub mod spool;
 pub mod status;
+pub mod sweep;
 pub mod sync;
-mod upload;
+pub mod upload;
 
 pub use run::run;

@@ -70,7 +70,7 @@ async fn ship(config: Config) -> anyhow::Result<()> {
         let (_syncs, requests) = mpsc::channel(sync::MOST_WAITING);
         let span = info_span!("ship", db = %database.name);
         let database = Database {
-            spool: config.state_dir.join("spool").join(&database.name),
+            state: config.state_dir.join("db").join(&database.name),
             config: database,
             store,
             heartbeat: config.heartbeat,

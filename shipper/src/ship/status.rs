@@ -11,8 +11,8 @@ use replica::documents::{Heartbeat, ScrubReport};
 use replica::format::{GenerationId, PageSize, Txid};
 use tokio::sync::Notify;
 
+use crate::chain::{LocalChain, Upload};
 use crate::ship::engine::Step;
-use crate::ship::spool::Spooled;
 use crate::wal::checkpoint::LockReport;
 
 /// What is being done for a database.
@@ -56,8 +56,10 @@ pub struct State {
     pub durable: Option<Txid>,
     /// The last moment when everything committed was durable.
     pub synced_at: Option<Timestamp>,
-    /// TXID of the last capture.
-    pub captured: Option<Txid>,
+    /// Number of the last capture of this attachment.
+    pub captured: Option<u64>,
+    /// Number of the last capture in the bucket.
+    pub durable_capture: Option<u64>,
     /// Everything committed by then is captured; `None` while more is known to be committed.
     pub captured_until: Option<Timestamp>,
     /// When a transaction was last seen.
@@ -97,21 +99,25 @@ impl Status {
         self.lock().clone()
     }
 
-    /// The last TXID in the bucket.
+    /// Number of the last capture in the bucket.
     #[must_use]
-    pub fn durable(&self) -> Option<Txid> {
-        self.lock().durable
+    pub fn durable_capture(&self) -> Option<u64> {
+        self.lock().durable_capture
     }
 
-    /// The database is attached; what was captured before says nothing any more, and where a new generation begins
-    /// ([`Phase::Snapshotting`]) nothing of it is durable.
-    pub fn attached(&self, page_size: PageSize, phase: Phase) {
+    /// The database is attached, and `durable` of its chain is in the bucket; what was captured before says nothing any
+    /// more.
+    pub fn attached(&self, page_size: PageSize, phase: Phase, chain: &LocalChain) {
+        let durable = chain.durable_state();
         let mut state = self.lock();
-        if phase == Phase::Snapshotting {
-            state.generation = None;
-            state.durable = None;
+        if durable.is_none() {
             state.synced_at = None;
         }
+        state.generation = chain.generation();
+        state.durable = durable.map(|durable| durable.txid);
+        state.durable_capture = durable.map(|durable| durable.sequence);
+        state.page_count = durable.map_or(0, |durable| durable.page_count);
+        state.unguarded = chain.is_unguarded();
         state.phase = phase;
         state.page_size = Some(page_size);
         state.captured = None;
@@ -152,24 +158,34 @@ impl Status {
             taken: state.locks_before.taken + step.locks.taken,
             longest: state.locks_before.longest.max(step.locks.longest),
         };
-        if state.captured.is_some() && step.captured != state.captured {
+        if state.captured.is_some_and(|captured| captured != step.captured) {
             state.last_transaction_at = Some(now);
         }
-        state.captured = step.captured;
+        state.captured = Some(step.captured);
         state.captured_until = step.complete_until;
-        if !step.snapshotting && state.durable.is_some() && state.durable == step.captured {
-            state.synced_at = state.synced_at.max(step.complete_until);
+        if let Some(report) = &step.scrubbed {
+            state.scrub = Some(report.clone());
+        }
+        if step.sweeping.is_none() {
+            if state.durable_capture >= state.captured {
+                state.synced_at = state.synced_at.max(step.complete_until);
+            }
+            if state.phase == Phase::CatchingUp && state.durable_capture >= state.captured {
+                state.phase = Phase::Shipping;
+            }
         }
     }
 
     /// A file is in the bucket, and all files before it.
-    pub fn uploaded(&self, file: &Spooled) {
+    pub fn uploaded(&self, file: &Upload) {
+        let footer = &file.entry.footer;
         let mut state = self.lock();
         state.upload_error = None;
-        state.durable = Some(file.txids.max());
-        state.page_count = file.page_count;
-        state.synced_at = state.synced_at.max(Some(file.complete_until));
-        if state.durable == state.captured {
+        state.durable = Some(file.txid);
+        state.durable_capture = Some(footer.through);
+        state.page_count = footer.page_count;
+        state.synced_at = state.synced_at.max(Some(footer.complete_until));
+        if state.durable_capture >= state.captured {
             state.synced_at = state.synced_at.max(state.captured_until);
         }
         state.phase = Phase::Shipping;
@@ -192,11 +208,6 @@ impl Status {
     /// The store was found to ignore the condition that keeps two writers apart, or not.
     pub fn set_unguarded(&self, unguarded: bool) {
         self.lock().unguarded = unguarded;
-    }
-
-    /// A scrub ended.
-    pub fn scrubbed(&self, report: ScrubReport) {
-        self.lock().scrub = Some(report);
     }
 
     /// A step of the engine failed. Returns whether this is news.

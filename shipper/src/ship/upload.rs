@@ -3,39 +3,57 @@
 //! *Invariant*: file n + 1 is not sent before file n is durable, so [`Status`]'s durable TXID only ever moves
 //! when everything before it is in the bucket. After a quiet time the first file goes up at once, then at most one
 //! per sync interval. An outage is waited out; the spool grows meanwhile, nobody else waits.
+//!
+//! *Invariant*: a key is written once. One that another content has is another writer's, or (at a start) our own of a time
+//! that this machine has forgotten; either way this chain does not go on as it is.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use replica::documents::Heartbeat;
-use replica::format::GenerationId;
-use replica::store::{Body, Chain, Key, LtxAttributes, LtxKey, Store, StoreError, read_all};
+use replica::format::{GenerationId, Level, Txid, TxidRange};
+use replica::store::{Body, Chain, Guard, Key, LtxAttributes, LtxKey, Store, StoreError, read_all};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
+use crate::chain::{LocalChain, Upload};
 use crate::clock::Clock;
 use crate::ship::generation;
-use crate::ship::spool::{Spool, Spooled};
 use crate::ship::status::Status;
 
 /// First and longest pause after a failure that outlived the store's own retries.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
-/// A heartbeat is far smaller.
-const HEARTBEAT_LIMIT: usize = 64 << 10;
-
 /// Shortest pause, also where there is no time left.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(200);
+/// A heartbeat is far smaller.
+const HEARTBEAT_LIMIT: usize = 64 << 10;
+/// A file that is sent twice to see whether the store guards its objects is no bigger.
+const PROBE_BYTES: u64 = 1 << 20;
 
-/// Why a generation cannot go on.
+/// Why a chain cannot go on as it is.
 #[derive(Debug, thiserror::Error)]
 pub enum Ended {
     /// Another writer has written to our generation: it must be left to them.
     #[error("another writer owns this generation: {0}")]
     OtherWriter(#[source] StoreError),
-    /// The spool cannot be read any more.
-    #[error("read spool: {0:#}")]
-    Spool(anyhow::Error),
+    /// The bucket has more than this machine knows of.
+    #[error("the bucket is ahead of this machine: {0}")]
+    Stale(String),
+    /// What is kept on this machine cannot be read or written any more.
+    #[error("local state: {0:#}")]
+    Local(anyhow::Error),
+}
+
+/// What an attempt came to.
+#[derive(Debug)]
+pub enum Attempt {
+    /// There is nothing to upload.
+    Nothing,
+    /// A file is in the bucket, and known to be.
+    Uploaded(Txid),
+    /// Another attempt, with the same file, may do better.
+    Failed(StoreError),
 }
 
 /// Uploads one generation of one database.
@@ -44,7 +62,7 @@ pub struct Uploader {
     /// Where to.
     pub store: Arc<dyn Store>,
     /// What.
-    pub spool: Arc<Spool>,
+    pub chain: Arc<LocalChain>,
     /// Who is told.
     pub status: Arc<Status>,
     /// Shortest time between two uploads.
@@ -53,68 +71,195 @@ pub struct Uploader {
     pub clock: Arc<dyn Clock>,
     /// Becomes true when there is no time left for intervals.
     pub hurry: watch::Receiver<bool>,
+    started: bool,
+    /// Whether the chain is known to be where this machine believes it to be.
+    confirmed: bool,
+    probed: bool,
 }
 
 impl Uploader {
-    /// Uploads until the generation cannot go on.
+    /// An uploader that has done nothing yet.
+    #[must_use]
+    pub fn new(
+        store: Arc<dyn Store>,
+        chain: Arc<LocalChain>,
+        status: Arc<Status>,
+        interval: Duration,
+        clock: Arc<dyn Clock>,
+        hurry: watch::Receiver<bool>,
+    ) -> Self {
+        let (started, confirmed, probed) = (false, false, false);
+        Self { store, chain, status, interval, clock, hurry, started, confirmed, probed }
+    }
+
+    /// Uploads until the chain cannot go on.
     pub async fn run(mut self) -> Ended {
-        let generation = generation::new(self.predecessor().await, self.clock.now());
-        info!(%generation, "new generation");
-        self.status.set_generation(generation);
         let mut pause = PAUSE.0;
-        let mut started: Option<Instant> = None;
+        let mut began: Option<Instant> = None;
         loop {
-            if let Some(started) = started {
-                self.wait_until(started + self.interval).await;
+            if let Some(began) = began {
+                self.wait_until(began + self.interval).await;
             }
-            let file = match self.next().await {
-                Ok(Some(file)) => file,
-                Ok(None) => continue,
-                Err(error) => return Ended::Spool(error),
-            };
-            started = Some(Instant::now());
-            match self.put(generation, &file).await {
-                Ok(()) => {
-                    self.spool.uploaded(&file);
-                    self.status.uploaded(&file);
+            let at = Instant::now();
+            match self.attempt().await {
+                Ok(Attempt::Nothing) => self.chain.arrived().await,
+                Ok(Attempt::Uploaded(_)) => {
+                    began = Some(at);
                     pause = PAUSE.0;
                 }
-                Err(error) if error.is_precondition() => return Ended::OtherWriter(error),
-                Err(failure) => {
-                    let permanent = failure.is_permanent();
-                    let text = format!("{:#}", anyhow::Error::new(failure));
-                    if self.status.upload_failed(&text) {
-                        if permanent {
-                            error!("upload {}: {text}", file.txids);
-                        } else {
-                            warn!("upload {}: {text}", file.txids);
-                        }
-                    }
-                    tokio::time::sleep(SHORTEST_PAUSE).await;
-                    self.wait_until(Instant::now() + pause).await;
-                    pause = (pause * 2).min(PAUSE.1);
-                    started = None;
+                Ok(Attempt::Failed(failure)) => {
+                    began = None;
+                    self.failed(failure, &mut pause).await;
                 }
+                Err(ended) => return ended,
             }
         }
     }
 
-    async fn put(&self, generation: GenerationId, file: &Spooled) -> Result<(), StoreError> {
-        let chain = Chain::Generation(generation);
-        let key = LtxKey { chain, level: file.level, txids: file.txids };
-        let body = Body::File { path: file.path.clone(), len: file.size };
-        let attributes = LtxAttributes { timestamp: file.timestamp, checksum: file.checksum };
-        self.store.put_ltx(&key, body, attributes).await.map(|_| ())
+    /// Tries once to upload the next file; does not wait for one, nor between tries.
+    ///
+    /// # Errors
+    /// [`Ended`]: no other attempt of this uploader may be made.
+    pub async fn attempt(&mut self) -> Result<Attempt, Ended> {
+        let generation = match self.start().await {
+            Ok(generation) => generation,
+            Err(Start::Ended(ended)) => return Err(ended),
+            Err(Start::Failed(error)) => return Ok(Attempt::Failed(error)),
+        };
+        let Some(upload) = self.local(LocalChain::next_upload).await? else {
+            return Ok(Attempt::Nothing);
+        };
+        match self.put(generation, &upload).await {
+            Ok(()) => {}
+            Err(error) if error.is_precondition() && !self.confirmed => {
+                return Err(Ended::Stale(format!("{:#}", anyhow::Error::new(error))));
+            }
+            Err(error) if error.is_precondition() => return Err(Ended::OtherWriter(error)),
+            Err(error) if error.is_unguarded() => {
+                self.unguarded().await?;
+                return Ok(Attempt::Failed(error));
+            }
+            Err(error) => return Ok(Attempt::Failed(error)),
+        }
+        self.confirmed = true;
+        self.probe(generation, &upload).await?;
+        let (done, txid) = (upload.clone(), upload.txid);
+        self.local(move |chain| chain.uploaded(&done)).await?;
+        self.status.uploaded(&upload);
+        self.status.spooled(self.chain.backlog());
+        Ok(Attempt::Uploaded(txid))
     }
 
-    /// The next file; where there is none, waits for one and returns `None`: ask again.
-    async fn next(&self) -> anyhow::Result<Option<Spooled>> {
-        let spool = self.spool.clone();
-        let next = tokio::task::spawn_blocking(move || spool.next()).await??;
-        if next.is_none() {
-            self.spool.arrived().await;
+    /// Names a new generation; looks once whether a chain that goes on is where this machine believes it to be.
+    async fn start(&mut self) -> Result<GenerationId, Start> {
+        if let Some(generation) = self.chain.generation() {
+            if !self.started {
+                self.look_ahead(generation).await?;
+                self.started = true;
+            }
+            return Ok(generation);
         }
-        Ok(next)
+        let generation = generation::new(self.predecessor().await, self.clock.now());
+        info!(%generation, "new generation");
+        self.local(move |chain| chain.set_generation(generation)).await.map_err(Start::Ended)?;
+        self.status.set_generation(generation);
+        (self.started, self.confirmed) = (true, true);
+        Ok(generation)
+    }
+
+    /// The key of the next TXID must be free. Where a file for it is frozen, sending that tells, too.
+    async fn look_ahead(&mut self, generation: GenerationId) -> Result<(), Start> {
+        let Some(durable) = self.chain.durable_state() else { return Ok(()) };
+        if self.chain.is_frozen() {
+            return Ok(());
+        }
+        let key: Key = ltx_key(generation, Level::SYNC, durable.txid.next()).into();
+        let found = match self.store.head(&key).await {
+            Ok(found) => found,
+            // Without the right to list, a key that is free answers 403.
+            Err(error) if error.is_not_found() || error.is_denied() => {
+                self.confirmed = true;
+                return Ok(());
+            }
+            Err(error) => return Err(Start::Failed(error)),
+        };
+        Err(Start::Ended(Ended::Stale(format!(
+            "{} exists ({} bytes)",
+            self.store.locate(&key),
+            found.size
+        ))))
+    }
+
+    async fn put(&self, generation: GenerationId, upload: &Upload) -> Result<(), StoreError> {
+        let key = ltx_key(generation, upload.level, upload.txid);
+        let (body, attributes) = content(upload);
+        if self.chain.is_unguarded() {
+            self.store.put_ltx_unguarded(&key, body, attributes).await.map(|_| ())
+        } else {
+            self.store.put_ltx(&key, body, attributes).await.map(|_| ())
+        }
+    }
+
+    /// Once, with a small file: does the store really write a key only once?
+    async fn probe(&mut self, generation: GenerationId, upload: &Upload) -> Result<(), Ended> {
+        let small = upload.entry.footer.size <= PROBE_BYTES;
+        if self.probed || self.chain.is_unguarded() || !small {
+            return Ok(());
+        }
+        let key = ltx_key(generation, upload.level, upload.txid);
+        let (body, attributes) = content(upload);
+        match self.store.probe_guard(&key, body, attributes).await {
+            Ok(Guard::Guarded) => self.probed = true,
+            Ok(Guard::Unguarded) => {
+                self.probed = true;
+                self.unguarded().await?;
+            }
+            Err(error) => warn!("probe the store: {:#}", anyhow::Error::new(error)),
+        }
+        Ok(())
+    }
+
+    async fn unguarded(&self) -> Result<(), Ended> {
+        error!(
+            "the store does not refuse to write a key twice: only a look before each upload keeps two shippers apart\n\
+             HINT: use a store with conditional writes, or make sure that no second shipper has this prefix"
+        );
+        self.local(|chain| chain.set_unguarded(true)).await?;
+        self.status.set_unguarded(true);
+        Ok(())
+    }
+
+    async fn failed(&mut self, failure: StoreError, pause: &mut Duration) {
+        let permanent = failure.is_permanent();
+        let text = format!("{:#}", anyhow::Error::new(failure));
+        if self.status.upload_failed(&text) {
+            if permanent {
+                error!("upload: {text}");
+            } else {
+                warn!("upload: {text}");
+            }
+        }
+        tokio::time::sleep(SHORTEST_PAUSE).await;
+        let end = Instant::now() + *pause;
+        while Instant::now() < end && !*self.hurry.borrow() {
+            // What is captured meanwhile is kept small.
+            if let Err(error) = self.local(|chain| chain.compact(false)).await {
+                warn!("merge waiting files: {error}");
+            }
+            self.wait_until(end.min(Instant::now() + PAUSE.0)).await;
+        }
+        *pause = (*pause * 2).min(PAUSE.1);
+    }
+
+    /// Runs `work` where it keeps nobody waiting.
+    async fn local<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&LocalChain) -> anyhow::Result<T> + Send + 'static,
+    ) -> Result<T, Ended> {
+        let chain = self.chain.clone();
+        let span = tracing::Span::current();
+        let worked = tokio::task::spawn_blocking(move || span.in_scope(|| work(&chain))).await;
+        worked.map_err(anyhow::Error::from).flatten().map_err(Ended::Local)
     }
 
     async fn wait_until(&mut self, deadline: Instant) {
@@ -137,4 +282,27 @@ impl Uploader {
         let heartbeat: Result<Heartbeat, _> = serde_json::from_slice(&content);
         heartbeat.ok().map(|heartbeat| heartbeat.generation)
     }
+}
+
+/// Why an uploader could not start.
+enum Start {
+    Ended(Ended),
+    Failed(StoreError),
+}
+
+impl From<Ended> for Start {
+    fn from(ended: Ended) -> Self {
+        Self::Ended(ended)
+    }
+}
+
+fn ltx_key(generation: GenerationId, level: Level, txid: Txid) -> LtxKey {
+    LtxKey { chain: Chain::Generation(generation), level, txids: TxidRange::single(txid) }
+}
+
+fn content(upload: &Upload) -> (Body, LtxAttributes) {
+    let footer = &upload.entry.footer;
+    let body = Body::File { path: upload.entry.path.clone(), len: footer.size };
+    let attributes = LtxAttributes { timestamp: footer.timestamp, checksum: footer.checksum };
+    (body, attributes)
 }

@@ -1,6 +1,7 @@
 //! The bytes of a WAL file, as <https://www.sqlite.org/fileformat2.html#walformat> has them. Pure.
 
 use replica::format::PageSize;
+use serde::{Deserialize, Serialize};
 
 /// Bytes of the file's header.
 pub const WAL_HEADER_SIZE: usize = 32;
@@ -12,15 +13,15 @@ const MAGIC_BIG_ENDIAN: u32 = 0x377f_0683;
 const FORMAT_VERSION: u32 = 3_007_000;
 
 /// The two numbers that change at every restart of a WAL and stand in each of its frames.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Salts(pub u32, pub u32);
 
 /// The cumulative checksum over a WAL up to some frame.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct WalChecksum(pub u32, pub u32);
 
 /// A place between two frames of one incarnation of a WAL.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Position {
     /// Which incarnation.
     pub salts: Salts,
@@ -155,6 +156,17 @@ impl Frame {
             return Err(WalError::FramePage { frame: number });
         }
         Ok((frame, expected))
+    }
+}
+
+impl Frame {
+    /// Salts and cumulative checksum as a frame's header has them, unverified.
+    #[must_use]
+    pub fn claims(header: &[u8; FRAME_HEADER_SIZE]) -> (Salts, WalChecksum) {
+        (
+            Salts(be_u32(header, 8), be_u32(header, 12)),
+            WalChecksum(be_u32(header, 16), be_u32(header, 20)),
+        )
     }
 }
 

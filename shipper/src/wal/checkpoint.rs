@@ -6,10 +6,12 @@
 //! the lock.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
+use crate::clock::Clock;
 use crate::wal::sqlite::{self, CheckpointResult};
 
 /// How long the write lock is asked for before giving up until the next step, at first.
@@ -38,6 +40,7 @@ pub struct LockReport {
 #[derive(Debug)]
 pub struct Checkpointer {
     database: PathBuf,
+    clock: Arc<dyn Clock>,
     connection: Connection,
     /// Opened when first needed: at ordinary write rates it never is.
     lock: Option<Connection>,
@@ -50,9 +53,10 @@ pub struct Checkpointer {
 impl Checkpointer {
     /// # Errors
     /// Those of SQLite.
-    pub fn open(database: &Path) -> rusqlite::Result<Self> {
+    pub fn open(database: &Path, clock: Arc<dyn Clock>) -> rusqlite::Result<Self> {
         Ok(Self {
             database: database.to_owned(),
+            clock,
             connection: sqlite::open(database)?,
             lock: None,
             locks: LockReport::default(),
@@ -146,10 +150,10 @@ impl Checkpointer {
         bound: Duration,
         done: impl Fn(CheckpointResult) -> bool,
     ) -> rusqlite::Result<CheckpointResult> {
-        let deadline = Instant::now() + bound;
+        let deadline = self.clock.monotonic() + bound;
         loop {
             let result = sqlite::checkpoint_passive(&self.connection)?;
-            if done(result) || Instant::now() >= deadline {
+            if done(result) || self.clock.monotonic() >= deadline {
                 return Ok(result);
             }
             std::thread::sleep(RETRY_PAUSE);

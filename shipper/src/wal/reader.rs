@@ -12,7 +12,7 @@ use anyhow::Context;
 use replica::format::{PageNumber, PageSize};
 
 use crate::wal::bytes::{
-    FRAME_HEADER_SIZE, Frame, Position, WAL_HEADER_SIZE, WalError, WalHeader, frame_offset,
+    FRAME_HEADER_SIZE, Frame, Position, Salts, WAL_HEADER_SIZE, WalError, WalHeader, frame_offset,
 };
 use crate::wal::sqlite::Mark;
 
@@ -29,7 +29,7 @@ pub struct WalReader {
 }
 
 /// What changed between a position and a mark.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Changes {
     /// Newest frame of each page that is not beyond the new end of the database, by ascending page.
     pages: Vec<(PageNumber, u32)>,
@@ -38,6 +38,8 @@ pub struct Changes {
     /// The fewest pages that the database had after any transaction on the way: pages above it are
     /// content of this capture, even where no frame holds them.
     pub fewest: u32,
+    /// How far this goes.
+    pub end: Position,
 }
 
 impl Changes {
@@ -73,8 +75,30 @@ impl WalReader {
         Ok(self.file.metadata()?.len())
     }
 
-    /// Reads the frames after `from` up to `to`, which is of the same incarnation of the WAL and not
-    /// before it. `previous_commit` is the number of pages at `from`.
+    /// Whether the WAL still holds what was captured up to `position`: its incarnation, and the cumulative checksum
+    /// of the last frame before it. A place at the start of a WAL that never had a frame proves nothing.
+    ///
+    /// # Errors
+    /// A failing read; a WAL that ends before, or is none, is `false`.
+    pub fn holds(&self, position: Position) -> anyhow::Result<bool> {
+        let Ok(header) = self.header() else { return Ok(false) };
+        if header.salts != position.salts || position.salts == Salts::default() {
+            return Ok(false);
+        }
+        if position.frame == 0 {
+            return Ok(true);
+        }
+        let offset = frame_offset(position.frame, self.page_size);
+        if self.file_size()? < offset + FRAME_HEADER_SIZE as u64 {
+            return Ok(false);
+        }
+        let mut bytes = [0; FRAME_HEADER_SIZE];
+        self.read_at(&mut bytes, offset)?;
+        Ok(Frame::claims(&bytes) == (position.salts, position.checksum))
+    }
+
+    /// Reads at most `limit` of the frames after `from` up to `to`, which is of the same incarnation of the WAL and
+    /// not before it. `fewest` is the smallest number of pages so far.
     ///
     /// # Errors
     /// A frame that does not verify, an end that is not the wal-index's, or a failing read.
@@ -82,23 +106,27 @@ impl WalReader {
         &mut self,
         from: Position,
         to: Mark,
-        previous_commit: u32,
+        mut fewest: u32,
+        limit: u32,
     ) -> anyhow::Result<Changes> {
         let header = self.header()?;
-        anyhow::ensure!(
-            header.salts == to.position.salts && header.page_size == self.page_size,
-            "{}: header is of another WAL than its index",
-            self.path.display()
-        );
+        if header.salts != to.position.salts || header.page_size != self.page_size {
+            return Err(WalError::FrameSalts {
+                frame: 0,
+                found: header.salts,
+                expected: to.position.salts,
+            })
+            .with_context(|| format!("read {}", self.path.display()));
+        }
         let mut checksum = if from.frame == 0 { header.checksum } else { from.checksum };
         let frame_size = FRAME_HEADER_SIZE + self.page_size.len();
         let frames_per_chunk = (CHUNK / frame_size).max(1);
-        let mut newest = Vec::with_capacity((to.position.frame - from.frame) as usize);
-        let mut fewest = previous_commit;
+        let last = to.position.frame.min(from.frame.saturating_add(limit));
+        let mut newest = Vec::with_capacity((last - from.frame) as usize);
         let mut number = from.frame + 1;
         let mut buffer = std::mem::take(&mut self.buffer);
-        while number <= to.position.frame {
-            let count = frames_per_chunk.min((to.position.frame - number + 1) as usize);
+        while number <= last {
+            let count = frames_per_chunk.min((last - number + 1) as usize);
             buffer.resize(count * frame_size, 0);
             self.read_at(&mut buffer, frame_offset(number, self.page_size))?;
             for bytes in buffer.chunks_exact(frame_size) {
@@ -113,7 +141,7 @@ impl WalReader {
             }
         }
         self.buffer = buffer;
-        if checksum != to.position.checksum {
+        if last == to.position.frame && checksum != to.position.checksum {
             return Err(WalError::FrameChecksum {
                 frame: to.position.frame,
                 found: checksum,
@@ -121,7 +149,13 @@ impl WalReader {
             })
             .with_context(|| format!("compare {} with its index", self.path.display()));
         }
-        Ok(Changes { pages: newest_per_page(newest, to.page_count), commit: to.page_count, fewest })
+        let end = Position { salts: header.salts, frame: last, checksum };
+        Ok(Changes {
+            pages: newest_per_page(newest, to.page_count),
+            commit: to.page_count,
+            fewest,
+            end,
+        })
     }
 
     /// Reads the page that frame `number` holds.

@@ -69,19 +69,20 @@ impl Engine {
     /// Backfills while nobody writes: captures the last frames, then stands on slot 0.
     fn checkpoint_locked(&mut self, now: Instant, pressure: u32) -> anyhow::Result<()> {
         let as_of = self.clock.now();
+        let purpose = self.purpose();
         let Self { checkpointer, hold, capture, attachable, .. } = self;
-        let mut captures = Vec::new();
+        let mut parts = Vec::new();
         let locked = checkpointer.locked::<_, anyhow::Error>(pressure, |checkpointer| {
             let reader = checkpointer.connection();
             let mark = sqlite::begin_read(reader, attachable.page_size)?;
-            let captured = capture.capture(reader, hold.mark(), mark, as_of);
+            let captured = capture.capture(reader, hold.mark(), mark, as_of, purpose);
             let ended = sqlite::end_read(reader);
             // What was captured is captured, whatever came after.
-            captures.extend(captured?);
+            parts.extend(captured?);
             ended?;
             let mut next = || {
                 hold.hand_over::<anyhow::Error>(capture.position(), |reader, held, next| {
-                    captures.extend(capture.capture(reader, held, next, as_of)?);
+                    parts.extend(capture.capture(reader, held, next, as_of, purpose)?);
                     Ok(())
                 })
             };
@@ -90,9 +91,7 @@ impl Engine {
             next()?;
             Ok(result)
         });
-        for capture in captures {
-            self.accept(Some(capture));
-        }
+        self.accept(parts);
         match locked? {
             Some(result) if result.is_complete() => {
                 self.checkpointer.unblocked();

@@ -1,0 +1,202 @@
+//! Reads back from the bucket what a crash took from this machine: one GET for each TXID, until there is none.
+//!
+//! Asked for where the index does not prove itself at a start, and where a key that should be free is taken. A file that
+//! none of our runs wrote, or a checksum that does not hold, ends the generation: a new one is the safe way.
+//!
+//! Afterwards the index is that of the database in the bucket, the spool is empty, and the place in the WAL unknown:
+//! what differs in the source is caught up.
+
+use std::io::{BufReader, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context;
+use replica::format::{Decoder, GenerationId, Level, PageSize, Txid, TxidRange};
+use replica::store::{Chain, Key, LtxKey, Store, StoreError};
+use tracing::warn;
+
+use crate::chain::record::Durable;
+use crate::chain::{LocalChain, Recorded};
+
+/// Files that are read back at most; above it a new generation is cheaper.
+const MOST_FILES: u64 = 10_000;
+
+/// Why a chain cannot be rolled forward.
+#[derive(Debug, thiserror::Error)]
+pub enum RollForwardError {
+    /// The generation cannot go on.
+    #[error("{0}")]
+    Ended(String),
+    /// Another try may help.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// This machine's own trouble.
+    #[error(transparent)]
+    Local(anyhow::Error),
+}
+
+/// Brings `chain` to what the bucket holds; returns how many files that took.
+///
+/// # Errors
+/// See [`RollForwardError`].
+pub async fn roll_forward(
+    chain: &Arc<LocalChain>,
+    store: &dyn Store,
+) -> Result<u64, RollForwardError> {
+    let start = chain.begin_roll_forward()?;
+    let mut next = start.next;
+    let mut known = start.known;
+    let mut files = 0;
+    loop {
+        let txids = TxidRange::single(next);
+        let chain_key = Chain::Generation(start.generation);
+        let key: Key = LtxKey { chain: chain_key, level: Level::SYNC, txids }.into();
+        let path = start.path.clone();
+        match fetch(store, &key, &path).await {
+            Ok(()) => {}
+            // Without the right to list, a key that is free answers 403.
+            Err(RollForwardError::Store(error)) if error.is_not_found() || error.is_denied() => {
+                break;
+            }
+            Err(error) => return Err(error),
+        }
+        let (rolling, located) = (chain.clone(), store.locate(&key));
+        let applied = tokio::task::spawn_blocking(move || rolling.roll(&path, next, known))
+            .await
+            .context("blocking step")
+            .map_err(RollForwardError::Local)?;
+        known = Some(applied.map_err(|error| match error {
+            RollForwardError::Ended(why) => RollForwardError::Ended(format!("{located}: {why}")),
+            other => other,
+        })?);
+        files += 1;
+        next = next.next();
+        if files >= MOST_FILES {
+            return Err(RollForwardError::Ended(format!(
+                "more than {MOST_FILES} files to read back"
+            )));
+        }
+    }
+    chain.end_roll_forward(known)?;
+    if files > 0 {
+        warn!(files, "read back from the bucket what this machine had forgotten");
+    }
+    Ok(files)
+}
+
+/// Where it begins.
+struct Start {
+    generation: GenerationId,
+    next: Txid,
+    /// The state before `next`, where it is known from the record.
+    known: Option<Durable>,
+    path: PathBuf,
+}
+
+async fn fetch(store: &dyn Store, key: &Key, path: &PathBuf) -> Result<(), RollForwardError> {
+    let mut reader = store.get(key, None).await?;
+    let local = |error: std::io::Error| {
+        RollForwardError::Local(
+            anyhow::Error::new(error).context(format!("write {}", path.display())),
+        )
+    };
+    let mut file = std::io::BufWriter::new(std::fs::File::create(path).map_err(local)?);
+    while let Some(piece) = reader.next().await? {
+        file.write_all(&piece).map_err(local)?;
+    }
+    file.flush().map_err(local)
+}
+
+impl LocalChain {
+    fn begin_roll_forward(&self) -> Result<Start, RollForwardError> {
+        let ended = |why: &str| RollForwardError::Ended(why.to_owned());
+        let torn = self.is_torn();
+        let record = self.record().record.clone();
+        let generation =
+            record.generation.ok_or_else(|| ended("the generation has no name yet"))?;
+        let durable =
+            record.durable.ok_or_else(|| ended("nothing is known to be in the bucket"))?;
+        // What came after the index was last forced may be torn, and is applied again.
+        let (next, known) = if torn {
+            let forced =
+                record.index_forced.ok_or_else(|| ended("the page index was never forced"))?;
+            (forced.next(), None)
+        } else {
+            (durable.txid.next(), Some(durable))
+        };
+        // Until the end, a crash leaves a mixture.
+        self.durable_sums().torn = true;
+        let path = self.directory.join("read-back.tmp");
+        Ok(Start { generation, next, known, path })
+    }
+
+    /// Applies one file that was read back.
+    fn roll(
+        &self,
+        path: &PathBuf,
+        txid: Txid,
+        before: Option<Durable>,
+    ) -> Result<Durable, RollForwardError> {
+        let ended = |error: anyhow::Error| RollForwardError::Ended(format!("{error:#}"));
+        let local = |error: std::io::Error| RollForwardError::Local(error.into());
+        let file = std::fs::File::open(path).map_err(local)?;
+        let decoder = Decoder::new(BufReader::new(file)).map_err(|error| ended(error.into()))?;
+        let header = *decoder.header();
+        let record = self.record().record.clone();
+        let known = record.durable.map_or(0, |durable| durable.txid.get());
+        let ours = record.runs.contains(&header.node_id);
+        if header.txids != TxidRange::single(txid) || (txid.get() > known && !ours) {
+            return Err(RollForwardError::Ended("written by another shipper".to_owned()));
+        }
+        if let (Some(before), Some(actual)) = (before, header.pre_apply)
+            && before.checksum != actual
+        {
+            return Err(RollForwardError::Ended(format!(
+                "continues {actual}, not {}",
+                before.checksum
+            )));
+        }
+        let page_size: PageSize = self.page_size;
+        let mut durable = self.durable_sums();
+        let applied = durable.sums.apply(decoder, page_size, false).map_err(ended)?;
+        let Some(checksum) = applied.trailer.post_apply else {
+            return Err(RollForwardError::Ended("has no database checksum".to_owned()));
+        };
+        Ok(Durable {
+            txid,
+            checksum,
+            page_count: header.commit,
+            position: None,
+            sequence: 0,
+            timestamp: header.timestamp,
+        })
+    }
+
+    /// The index must prove itself now; then the spool, which continued something older, is given up.
+    fn end_roll_forward(&self, known: Option<Durable>) -> Result<(), RollForwardError> {
+        let mut durable = self.durable_sums();
+        let recorded = self.record().record.durable;
+        let Some(reached) = known.or(recorded) else {
+            return Err(RollForwardError::Ended("nothing in the bucket to go on from".to_owned()));
+        };
+        let sums = &mut durable.sums;
+        sums.truncate(reached.page_count).map_err(RollForwardError::Local)?;
+        let actual = sums.checksum();
+        if actual != reached.checksum {
+            return Err(RollForwardError::Ended(format!(
+                "the page index gives {actual}, TXID {} has {}",
+                reached.txid, reached.checksum
+            )));
+        }
+        sums.force().map_err(RollForwardError::Local)?;
+        let mut recorded = self.record();
+        let Recorded { record, file } = &mut *recorded;
+        record.durable = Some(reached);
+        record.index_forced = Some(reached.txid);
+        file.force(record, self.disk()).map_err(RollForwardError::Local)?;
+        drop(recorded);
+        durable.torn = false;
+        drop(durable);
+        self.drop_spool().map_err(RollForwardError::Local)
+    }
+}
