@@ -31,7 +31,7 @@ use replica::format::{Checksum, GenerationId, Header, Level, PageSize, Txid, Txi
 use tokio::sync::Notify;
 
 use crate::chain::disk::Disk;
-use crate::chain::entry::{Entry, EntryWriter};
+use crate::chain::entry::{Entry, EntryWriter, Footer};
 use crate::chain::record::{Durable, Record, RecordFile};
 use crate::chain::spool::{Spool, entry_path, frozen_path, merge_groups};
 use crate::chain::sums::PageSums;
@@ -271,12 +271,14 @@ impl LocalChain {
         self.check_room()
     }
 
+    /// Whether what waits is more than it may be. One file never is: without it there is nothing to go on from.
+    ///
     /// # Errors
     /// [`SpoolFull`].
     pub fn check_room(&self) -> Result<(), SpoolFull> {
-        let (_, bytes) = self.backlog();
+        let (files, bytes) = self.backlog();
         let limit = self.spool_limit;
-        if bytes > limit { Err(SpoolFull { bytes, limit }) } else { Ok(()) }
+        if files > 1 && bytes > limit { Err(SpoolFull { bytes, limit }) } else { Ok(()) }
     }
 
     /// Notes that the tip's state stands at `position` of the WAL, with nothing to ship for it.
@@ -408,6 +410,8 @@ impl LocalChain {
     /// believed any more.
     pub fn uploaded(&self, upload: &Upload) -> anyhow::Result<()> {
         let footer = upload.entry.footer;
+        // A run that dies from here on leaves the index torn; this, and the frozen file, lead the next one on.
+        self.change_record(|record| record.confirmed = Some(upload.txid))?;
         let mut durable = self.durable_sums();
         // Until the record says so, the index may be ahead of it.
         durable.torn = true;
@@ -471,26 +475,34 @@ impl LocalChain {
         self.disk.sync(&file, path).with_context(name)
     }
 
-    /// Gives up everything that is not in the bucket; what it said is caught up later.
+    /// Gives up what waits (and with `frozen`, what is being uploaded); what it said is caught up later.
     ///
     /// # Errors
     /// Those of the file system.
-    pub fn drop_spool(&self) -> anyhow::Result<()> {
+    pub fn drop_spool(&self, frozen: bool) -> anyhow::Result<()> {
         let mut tip = self.tip();
-        let dropped = self.spool().drain();
+        let dropped = self.spool().drain(frozen);
         dropped.iter().for_each(|entry| self.remove(entry));
-        let mut durable = self.durable_sums();
-        let mut recorded = self.record();
-        let Recorded { record, file } = &mut *recorded;
-        if let Some(durable) = &mut record.durable {
-            durable.position = None;
-            durable.sequence = tip.last_sequence();
+        let mut sums = self.durable_sums().sums.copy_to(tip.sums.path())?;
+        let durable = self.record().record.durable;
+        let mut last = durable.map_or(0, |durable| durable.sequence);
+        let mut state = durable.map(TipState::from);
+        if let Some(entry) = self.spool().frozen().cloned() {
+            sums.apply(entry.decoder()?, self.page_size, false)?;
+            last = entry.footer.through;
+            state = Some(TipState::from(&entry.footer));
         }
-        file.write(record, self.disk())?;
-        let state = record.durable.map(TipState::from);
-        let sums = durable.sums.copy_to(tip.sums.path())?;
-        *tip = Tip { sums, state, next_sequence: tip.next_sequence };
-        Ok(())
+        // What was captured after it is gone, so the WAL's place says nothing.
+        if let Some(state) = &mut state {
+            state.position = None;
+        }
+        *tip = Tip { sums, state, next_sequence: last + 1 };
+        drop(tip);
+        self.change_record(|record| {
+            if let Some(durable) = &mut record.durable {
+                durable.position = None;
+            }
+        })
     }
 }
 
@@ -503,6 +515,13 @@ pub enum Kind {
     State,
     /// No state by itself.
     Part,
+}
+
+impl From<&Footer> for TipState {
+    fn from(footer: &Footer) -> Self {
+        let Footer { post_apply: checksum, page_count, timestamp, .. } = *footer;
+        Self { checksum, page_count, position: Some(footer.position), timestamp }
+    }
 }
 
 impl From<Durable> for TipState {

@@ -237,12 +237,7 @@ impl Restored {
             return false;
         }
         self.last = footer.through;
-        self.state = TipState {
-            checksum: footer.post_apply,
-            page_count: footer.page_count,
-            position: Some(footer.position),
-            timestamp: footer.timestamp,
-        };
+        self.state = TipState::from(&footer);
         self.waiting.push_back(group);
         true
     }
@@ -279,7 +274,8 @@ impl Restored {
 }
 
 /// The index of what is in the bucket, if it proves itself. A run that died between the index and the record left
-/// the index ahead: then the frozen file, which was in the bucket by then, leads there, too.
+/// the index ahead: then the frozen file, if the record says that it is in the bucket, leads there, too. (That the index
+/// gives the right sum with it proves nothing about the bucket: a power failure may have torn just those pages.)
 fn durable_sums(
     path: &Path,
     record: &mut Record,
@@ -296,6 +292,7 @@ fn durable_sums(
     }
     let Some(frozen) = frozen.filter(|entry| {
         entry.footer.pre_apply == Some(durable.checksum)
+            && record.confirmed == Some(durable.txid.next())
             && entry.header.txids.min() == durable.txid.next()
     }) else {
         return Ok(None);

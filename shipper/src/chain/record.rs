@@ -50,6 +50,8 @@ pub struct Record {
     pub generation: Option<GenerationId>,
     /// Where the bucket stands; `None` until the first snapshot is there.
     pub durable: Option<Durable>,
+    /// A TXID that is known to be in the bucket, although the index may not have it yet.
+    pub confirmed: Option<Txid>,
     /// The TXID at which the durable index was last forced to the disk: it may be torn in what came after.
     pub index_forced: Option<Txid>,
     /// Whether the store takes a key twice, so that nothing but a look keeps two writers apart.
@@ -67,6 +69,7 @@ impl Record {
             runs: Vec::new(),
             generation: None,
             durable: None,
+            confirmed: None,
             index_forced: None,
             unguarded: false,
         }

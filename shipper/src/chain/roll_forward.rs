@@ -197,6 +197,6 @@ impl LocalChain {
         drop(recorded);
         durable.torn = false;
         drop(durable);
-        self.drop_spool().map_err(RollForwardError::Local)
+        self.drop_spool(true).map_err(RollForwardError::Local)
     }
 }

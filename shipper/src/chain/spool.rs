@@ -146,9 +146,10 @@ impl Spool {
         self.frozen = None;
     }
 
-    /// Takes everything out.
-    pub fn drain(&mut self) -> Vec<Entry> {
-        self.frozen.take().into_iter().chain(self.waiting.drain(..).flatten()).collect()
+    /// Takes out what waits, and with `frozen` the frozen file.
+    pub fn drain(&mut self, frozen: bool) -> Vec<Entry> {
+        let first = if frozen { self.frozen.take() } else { None };
+        first.into_iter().chain(self.waiting.drain(..).flatten()).collect()
     }
 }
 

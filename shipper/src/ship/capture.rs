@@ -18,6 +18,7 @@ use crate::chain::{Kind, LocalChain, Tip, TipState};
 use crate::clock::Clock;
 use crate::ship::pages::read_page;
 use crate::wal::bytes::{Position, WalChecksum, WalError, frame_offset, frame_size};
+use crate::wal::files::{Files, Replaced};
 use crate::wal::reader::{Changes, WalReader};
 use crate::wal::sqlite::Mark;
 
@@ -29,10 +30,17 @@ const MOST_FRAMES: u32 = 1 << 18;
 #[error("the WAL does not continue from where it was captured: {0}")]
 pub struct Discontinuity(pub String);
 
+impl From<Replaced> for Discontinuity {
+    fn from(replaced: Replaced) -> Self {
+        Self(replaced.to_string())
+    }
+}
+
 /// The capturing end of one chain.
 #[derive(Debug)]
 pub struct Capture {
     wal: WalReader,
+    files: Arc<Files>,
     chain: Arc<LocalChain>,
     clock: Arc<dyn Clock>,
     page_size: PageSize,
@@ -63,6 +71,7 @@ impl Capture {
     #[must_use]
     pub fn new(
         wal: WalReader,
+        files: Arc<Files>,
         chain: Arc<LocalChain>,
         clock: Arc<dyn Clock>,
         from: Mark,
@@ -71,6 +80,7 @@ impl Capture {
         let page_size = chain.page_size();
         Self {
             wal,
+            files,
             chain,
             clock,
             page_size,
@@ -131,6 +141,8 @@ impl Capture {
         let mut group = Group { first: None, rest: Vec::new() };
         let written = self
             .write(&mut tip, &mut group, reader, from, to, purpose)
+            // Another database's frames can be among them only if its name led to it before they were read.
+            .and_then(|()| Ok(self.files.check().map_err(Discontinuity::from)?))
             .and_then(|()| self.finish(&mut tip, &mut group, to, as_of, purpose));
         if let Err(error) = written {
             group.abandon(chain.disk());

@@ -195,7 +195,7 @@ impl Database {
                     "{reason}\ncatch-up needed: what waits for the bucket is given up, and read from the database when the bucket takes files again"
                 );
                 self.status.engine_failed(&format!("catch-up needed: {reason}"));
-                blocking(move || chain.drop_spool()).await??;
+                blocking(move || chain.drop_spool(false)).await??;
                 self.until_reachable().await;
             }
         }

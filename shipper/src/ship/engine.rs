@@ -7,7 +7,7 @@
 mod scrub;
 mod wal_size;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use replica::documents::ScrubReport;
 use replica::format::PageSize;
 
-use crate::chain::LocalChain;
+use crate::chain::{LocalChain, SpoolFull};
 use crate::clock::Clock;
 use crate::ship::capture::{Capture, Discontinuity, Purpose};
 use crate::ship::pages::page_count;
@@ -23,6 +23,7 @@ use crate::ship::sweep::{Goal, Sweep};
 use crate::wal::attach::Attachable;
 use crate::wal::bytes::{Position, frame_size};
 use crate::wal::checkpoint::{Checkpointer, LockReport};
+use crate::wal::files::{Files, Replaced, Stamp};
 use crate::wal::hold::Hold;
 use crate::wal::reader::WalReader;
 use crate::wal::sqlite::{self, Mark};
@@ -31,6 +32,9 @@ use crate::wal::sqlite::{self, Mark};
 const HAND_OVER_EVERY: Duration = Duration::from_millis(100);
 /// How often the files are compared with their names, and the WAL is looked at without a notice.
 pub const POLL: Duration = Duration::from_secs(5);
+
+/// Frames from which an application's SQLite makes a checkpoint by itself, unless told otherwise.
+const AUTOCHECKPOINT_FRAMES: u32 = 1000;
 
 /// How fast an engine goes.
 #[derive(Debug, Clone, Copy)]
@@ -80,7 +84,6 @@ pub struct Step {
 /// One attached database.
 #[derive(Debug)]
 pub struct Engine {
-    database: PathBuf,
     attachable: Attachable,
     pace: Pace,
     chain: Arc<LocalChain>,
@@ -96,6 +99,9 @@ pub struct Engine {
     last_poll: Instant,
     /// The end of the WAL when it was last fully backfilled.
     backfilled: Option<Position>,
+    last_complete: Instant,
+    /// The database's file as it was then: nobody has a reason to write to it until the WAL has something for it.
+    settled: Option<Stamp>,
 }
 
 impl Engine {
@@ -114,7 +120,8 @@ impl Engine {
     ) -> anyhow::Result<Self> {
         let page_size = attachable.page_size;
         let hold = Hold::begin(database, page_size)?;
-        let checkpointer = Checkpointer::open(database, clock.clone())?;
+        let files = Arc::new(Files::of(database, &attachable).map_err(Discontinuity::from)?);
+        let checkpointer = Checkpointer::open(database, files.clone(), clock.clone())?;
         let wal = WalReader::open(database, page_size)?;
         let mark = hold.mark();
         let now = clock.monotonic();
@@ -134,19 +141,19 @@ impl Engine {
             Some(from) => from,
             None => Mark { page_count: page_count(hold.reader())?, ..mark },
         };
-        let mut capture = Capture::new(wal, chain.clone(), clock.clone(), from, last_timestamp);
+        let mut capture =
+            Capture::new(wal, files, chain.clone(), clock.clone(), from, last_timestamp);
         let sweep = if continued.is_some() {
             // The WAL may be restarted under this first transaction: what it sees is captured before anything else.
             capture.capture(hold.reader(), mark, mark, as_of, Purpose::State)?;
             None
         } else {
             let goal = if tip.is_some() { Goal::CatchUp } else { Goal::Snapshot };
-            Some(Sweep::begin(database, &chain, goal, as_of)?)
+            Some(Sweep::begin(database, &chain, goal, capture.timestamp())?)
         };
         // A sweep has seen every page itself.
         let first_scrub = if sweep.is_some() { pace.scrub_every } else { Duration::ZERO };
         Ok(Self {
-            database: database.to_owned(),
             attachable,
             pace,
             chain,
@@ -160,6 +167,8 @@ impl Engine {
             last_hand_over: now,
             last_poll: now,
             backfilled: None,
+            last_complete: now,
+            settled: None,
             clock,
         })
     }
@@ -182,13 +191,23 @@ impl Engine {
     /// [`Discontinuity`] (this engine cannot go on), [`crate::chain::SpoolFull`], or a failure that may pass.
     pub fn step(&mut self, to_the_end: bool) -> anyhow::Result<Step> {
         let now = self.clock.monotonic();
-        self.check_files(now)?;
+        let polled = self.check_files(now, to_the_end)?;
         let as_of = self.clock.now();
         let mark = self.look(now, as_of, to_the_end)?;
-        // A sweep that failed half-way has a hole: only another one heals it.
-        self.go_on_with_sweep()
-            .map_err(|error| Discontinuity(format!("sweep: {error:#}{}", hint(&error))))?;
-        self.keep_wal_small(now, mark)?;
+        self.check_settled(now, mark, polled);
+        self.go_on_with_sweep().map_err(|error| {
+            // What it wrote is in the spool; else a sweep that failed half-way has a hole that only another one heals.
+            let whole = error.is::<SpoolFull>();
+            if whole {
+                error
+            } else {
+                Discontinuity(format!("sweep: {error:#}{}", hint(&error))).into()
+            }
+        })?;
+        self.keep_wal_small(now, mark).map_err(|error| match error.downcast::<Replaced>() {
+            Ok(replaced) => Discontinuity::from(replaced).into(),
+            Err(error) => error,
+        })?;
         let scrubbed = self.go_on_with_scrub(now)?;
         Ok(self.report(now, as_of, scrubbed))
     }
@@ -260,21 +279,35 @@ impl Engine {
         handed
     }
 
-    /// Compares the files with their names now and then.
-    fn check_files(&mut self, now: Instant) -> anyhow::Result<()> {
-        use std::os::unix::fs::MetadataExt;
-        if now.duration_since(self.last_poll) < POLL {
-            return Ok(());
+    /// Compares the files with their names now and then, where nothing else does.
+    fn check_files(&mut self, now: Instant, to_the_end: bool) -> Result<bool, Discontinuity> {
+        let due = to_the_end || now.duration_since(self.last_poll) >= POLL;
+        if due {
+            self.last_poll = now;
+            self.checkpointer.files().check()?;
         }
-        self.last_poll = now;
-        let inode = std::fs::metadata(&self.database).map(|file| file.ino()).ok();
-        if inode != Some(self.attachable.inode) {
-            return Err(Discontinuity("the database file was replaced or removed".into()).into());
+        Ok(due)
+    }
+
+    /// With everything backfilled, the database's file stays as it is until the WAL has enough for a checkpoint. Where it
+    /// does not, something other than SQLite has written to it: the source is compared with what was shipped, at once.
+    fn check_settled(&mut self, now: Instant, mark: Mark, polled: bool) {
+        let Some(settled) = self.settled else { return };
+        let moved = self.backfilled != Some(mark.position);
+        if !moved && !polled {
+            return;
         }
-        if !self.capture.wal().is_current() {
-            return Err(Discontinuity("the WAL file was replaced or removed".into()).into());
+        if moved {
+            self.settled = None;
         }
-        Ok(())
+        let few = !moved || mark.position.frame < AUTOCHECKPOINT_FRAMES;
+        if few && self.checkpointer.files().stamp() != Some(settled) {
+            tracing::warn!(
+                "the database's file was written by something other than SQLite: comparing it"
+            );
+            self.settled = None;
+            self.scrub = scrub::Schedule::new(now);
+        }
     }
 
     fn wal_bytes_in_use(&self, mark: Mark) -> u64 {

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 
 use crate::clock::Clock;
+use crate::wal::files::Files;
 use crate::wal::sqlite::{self, CheckpointResult};
 
 /// How long the write lock is asked for before giving up until the next step, at first.
@@ -40,6 +41,7 @@ pub struct LockReport {
 #[derive(Debug)]
 pub struct Checkpointer {
     database: PathBuf,
+    files: Arc<Files>,
     clock: Arc<dyn Clock>,
     connection: Connection,
     /// Opened when first needed: at ordinary write rates it never is.
@@ -53,9 +55,14 @@ pub struct Checkpointer {
 impl Checkpointer {
     /// # Errors
     /// Those of SQLite.
-    pub fn open(database: &Path, clock: Arc<dyn Clock>) -> rusqlite::Result<Self> {
+    pub fn open(
+        database: &Path,
+        files: Arc<Files>,
+        clock: Arc<dyn Clock>,
+    ) -> rusqlite::Result<Self> {
         Ok(Self {
             database: database.to_owned(),
+            files,
             clock,
             connection: sqlite::open(database)?,
             lock: None,
@@ -87,8 +94,8 @@ impl Checkpointer {
     /// A PASSIVE checkpoint, retried for some milliseconds while the application is checkpointing itself.
     ///
     /// # Errors
-    /// Those of SQLite.
-    pub fn passive(&self) -> rusqlite::Result<CheckpointResult> {
+    /// [`crate::wal::files::Replaced`] (nothing was written), and those of SQLite.
+    pub fn passive(&self) -> anyhow::Result<CheckpointResult> {
         self.retry(BUSY_RETRY, |result| !result.busy)
     }
 
@@ -96,8 +103,8 @@ impl Checkpointer {
     /// under the write lock.
     ///
     /// # Errors
-    /// Those of SQLite.
-    pub fn passive_to_the_end(&self, pressure: u32) -> rusqlite::Result<CheckpointResult> {
+    /// [`crate::wal::files::Replaced`] (nothing was written), and those of SQLite.
+    pub fn passive_to_the_end(&self, pressure: u32) -> anyhow::Result<CheckpointResult> {
         let bound = LOCKED_RETRY * pressure.clamp(1, MOST_PRESSURE);
         self.retry(bound, CheckpointResult::is_complete)
     }
@@ -131,6 +138,12 @@ impl Checkpointer {
         Ok(Some(value))
     }
 
+    /// Whether the files are still those that are open.
+    #[must_use]
+    pub fn files(&self) -> &Arc<Files> {
+        &self.files
+    }
+
     /// Notes that a reader of the application kept the checkpoint from its end; returns how long one has.
     pub fn blocked(&mut self, now: Instant) -> Duration {
         self.not_before = Some(now + self.backoff);
@@ -149,9 +162,10 @@ impl Checkpointer {
         &self,
         bound: Duration,
         done: impl Fn(CheckpointResult) -> bool,
-    ) -> rusqlite::Result<CheckpointResult> {
+    ) -> anyhow::Result<CheckpointResult> {
         let deadline = self.clock.monotonic() + bound;
         loop {
+            self.files.check()?;
             let result = sqlite::checkpoint_passive(&self.connection)?;
             if done(result) || self.clock.monotonic() >= deadline {
                 return Ok(result);

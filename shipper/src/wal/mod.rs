@@ -5,6 +5,7 @@
 //! - [`attach`]: what must hold of a database before we touch it.
 //! - [`hold`]: the read transaction that is never let go of, hand over hand.
 //! - [`reader`]: from a position to a mark, every frame verified.
+//! - [`files`]: whether the files are still those that we have open.
 //! - [`checkpoint`]: how the WAL is kept small.
 //!
 //! *Invariant*: while a [`hold::Hold`] exists, no frame after the captured [`bytes::Position`] can be overwritten.
@@ -13,6 +14,7 @@
 pub mod attach;
 pub mod bytes;
 pub mod checkpoint;
+pub mod files;
 pub mod hold;
 pub mod reader;
 pub mod sqlite;

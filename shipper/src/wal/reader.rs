@@ -5,7 +5,7 @@
 //! locks that closing it could drop. Memory: 8 bytes a frame, and one buffer.
 
 use std::fs::File;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -56,15 +56,6 @@ impl WalReader {
         let path = wal_path(database);
         let file = File::open(&path).with_context(|| format!("open {}", path.display()))?;
         Ok(Self { file, path, page_size, buffer: Vec::new() })
-    }
-
-    /// Whether the file at the WAL's path is still the one that is open.
-    #[must_use]
-    pub fn is_current(&self) -> bool {
-        match (self.file.metadata(), std::fs::metadata(&self.path)) {
-            (Ok(open), Ok(named)) => open.ino() == named.ino(),
-            _ => false,
-        }
     }
 
     /// Size of the WAL file, bytes.

@@ -3,12 +3,18 @@
 use std::time::{Duration, Instant};
 
 use crate::ship::engine::{Engine, HAND_OVER_EVERY};
+use crate::wal::bytes::Position;
 use crate::wal::sqlite::{self, Mark};
 
 /// WAL bytes from which a checkpoint without the lock is worth its fsyncs.
 const CHECKPOINT_BYTES: u64 = 4 << 20;
 /// WAL bytes from which the lock is taken if there is no other way.
 const LOCK_BYTES: u64 = 16 << 20;
+/// Above this rate the lock is taken at once; below it, only where the WAL outgrows the threshold all the same.
+const FAST_BYTES_PER_SECOND: u64 = 24 << 20;
+/// Tries without the lock, one after the other, and how long they may take together.
+const MOST_ROUNDS: u32 = 20;
+const ROUNDS_FOR: Duration = Duration::from_millis(100);
 /// Without a commit for this long, what is left in the WAL is backfilled.
 const QUIET: Duration = Duration::from_secs(1);
 /// How long a reader of the application may keep the WAL from shrinking before it is worth a warning.
@@ -41,29 +47,51 @@ impl Engine {
     fn checkpoint(&mut self, now: Instant) -> anyhow::Result<()> {
         let as_of = self.clock.now();
         self.look(now, as_of, true)?;
-        self.hand_over(now)?;
-        let mark = self.hold.mark();
-        let result = self.checkpointer.passive()?;
-        if result.is_complete() {
+        let deadline = now + ROUNDS_FOR;
+        // A commit that falls between a backfill and the hand-over after it keeps the WAL from being restarted. Each
+        // round has less to backfill, and so a better chance, as long as the application pauses between commits.
+        for _ in 0..MOST_ROUNDS {
+            self.hand_over(now)?;
+            let mark = self.hold.mark();
+            let result = self.checkpointer.passive()?;
+            if result.busy || result.backfilled < mark.position.frame {
+                if !result.busy && self.wal_bytes_in_use(mark) < LOCK_BYTES {
+                    self.blocked(now);
+                }
+                break;
+            }
             self.checkpointer.unblocked();
             self.hand_over(now)?;
             if self.hold.mark().position == mark.position {
-                self.backfilled = Some(mark.position);
+                self.complete(mark.position);
                 return Ok(());
+            }
+            if self.clock.monotonic() >= deadline {
+                break;
             }
         }
         let used = self.wal_bytes_in_use(self.hold.mark());
-        if used >= LOCK_BYTES {
+        if used >= LOCK_BYTES && (used >= 3 * LOCK_BYTES || self.is_fast(used)) {
             // Also where the application is checkpointing (as fast as it writes, it always is), and where it reads:
             // while nothing is written, one of its short readers after the other goes away.
             self.look(now, self.clock.now(), true)?;
-            return self
-                .checkpoint_locked(now, u32::try_from(used / LOCK_BYTES).unwrap_or(u32::MAX));
-        }
-        if !result.busy && result.backfilled < mark.position.frame {
-            self.blocked(now);
+            let pressure = u32::try_from(used / LOCK_BYTES).unwrap_or(u32::MAX);
+            return self.checkpoint_locked(now, pressure);
         }
         Ok(())
+    }
+
+    /// Everything up to `position` is in the database file.
+    fn complete(&mut self, position: Position) {
+        self.backfilled = Some(position);
+        self.last_complete = self.clock.monotonic();
+        self.settled = self.checkpointer.files().stamp();
+    }
+
+    /// Whether the WAL grows so fast that there is no gap between commits to be hoped for.
+    fn is_fast(&self, used: u64) -> bool {
+        let milliseconds = (self.clock.monotonic() - self.last_complete).as_millis().max(1);
+        u128::from(used) * 1000 / milliseconds > u128::from(FAST_BYTES_PER_SECOND)
     }
 
     /// Backfills while nobody writes: captures the last frames, then stands on slot 0.
@@ -95,7 +123,7 @@ impl Engine {
         match locked? {
             Some(result) if result.is_complete() => {
                 self.checkpointer.unblocked();
-                self.backfilled = Some(self.hold.mark().position);
+                self.complete(self.hold.mark().position);
             }
             Some(result) if result.busy => tracing::debug!("the application is checkpointing"),
             Some(_) => self.blocked(now),
