@@ -7,6 +7,7 @@ pub mod fault_proxy;
 pub mod history;
 pub mod lambda_runtime;
 pub mod litestream;
+pub mod model;
 pub mod process;
 pub mod s3_server;
 pub mod scene;
