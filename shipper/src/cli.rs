@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use jiff::Timestamp;
 use replica::format::{GenerationId, Txid};
-use replica::operator::DatabaseArg;
+use replica::operator::{DatabaseArg, FriendlyDuration};
 use replica::store::S3Options;
 
 /// Where the configuration is looked for.
@@ -31,6 +31,10 @@ pub struct Cli {
 pub enum Command {
     /// Ship every configured database until SIGTERM or SIGINT
     Run(RunArgs),
+    /// Wait until all that is committed now is in the bucket ("safe to deploy now?")
+    Sync(SyncArgs),
+    /// Say how every database stands
+    Status(StatusArgs),
     /// Restore a database into a file, which appears whole or not at all
     Restore(RestoreArgs),
     /// List the points that a database can be restored to
@@ -43,6 +47,30 @@ pub struct RunArgs {
     /// The configuration
     #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
     pub config: PathBuf,
+}
+
+/// `shipper sync`.
+#[derive(Debug, Args)]
+pub struct SyncArgs {
+    /// Only this database (else all of them)
+    pub database: Option<String>,
+    /// How long to wait at most (as 500ms, 30s, 5m)
+    #[arg(long, default_value = "30s")]
+    pub timeout: FriendlyDuration,
+    /// The configuration of the running shipper
+    #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
+    pub config: PathBuf,
+}
+
+/// `shipper status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// The configuration of the running shipper
+    #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
+    pub config: PathBuf,
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Which database, and how to reach it.

@@ -14,10 +14,14 @@ use replica::operator::{FriendlyDuration, load, usage};
 use replica::store::{RootUrl, S3Options};
 use serde::{Deserialize, Deserializer};
 
-pub use databases::DatabaseConfig;
+pub use databases::{DatabaseConfig, MAX_DATABASES, Match, Patterns};
 
 /// Where state is kept unless configured (or told by the service manager) otherwise.
 const DEFAULT_STATE_DIR: &str = "/var/lib/seaworthy";
+/// Name of the control socket in its directory.
+pub const SOCKET_NAME: &str = "shipper.sock";
+/// What `sockaddr_un` holds, less its NUL, bytes.
+const SOCKET_PATH_MAX: usize = 107;
 
 /// The checked configuration.
 #[derive(Debug, Clone)]
@@ -26,8 +30,10 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// Where the databases go.
     pub replica: ReplicaConfig,
-    /// What is shipped; never empty, each with a name of its own.
-    pub databases: Vec<DatabaseConfig>,
+    /// Where the control socket goes, unless the usual places will do.
+    pub runtime_dir: Option<PathBuf>,
+    /// What is shipped.
+    pub databases: Patterns,
     /// How often a proof of life is written.
     pub heartbeat: HeartbeatConfig,
 }
@@ -55,6 +61,7 @@ pub struct HeartbeatConfig {
 #[serde(deny_unknown_fields)]
 struct File {
     state_dir: Option<PathBuf>,
+    runtime_dir: Option<PathBuf>,
     replica: ReplicaSection,
     #[serde(default)]
     database: Vec<databases::Section>,
@@ -91,17 +98,28 @@ impl Config {
     /// Anything that is wrong with it, as [`replica::operator::Usage`].
     pub fn load(path: &Path) -> anyhow::Result<Self> {
         let file: File = load(Some(path), None)?;
-        let databases = databases::expand(&file.database)
-            .with_context(|| usage(format!("configuration {}", path.display())))?;
-        let heartbeat = heartbeat(&file.heartbeat)
-            .with_context(|| usage(format!("configuration {}", path.display())))?;
+        let wrong = || usage(format!("configuration {}", path.display()));
+        let databases = Patterns::new(file.database).with_context(wrong)?;
+        databases::check(&databases.look()).with_context(wrong)?;
+        let heartbeat = heartbeat(&file.heartbeat).with_context(wrong)?;
         Ok(Self {
             state_dir: state_dir(file.state_dir)?,
+            runtime_dir: file.runtime_dir.map(|path| runtime_dir(&path)).transpose()?,
             replica: replica(file.replica),
             databases,
             heartbeat,
         })
     }
+}
+
+/// Reads only where the state is kept, which is where a running shipper is found: its databases may be out of the
+/// caller's sight.
+///
+/// # Errors
+/// Anything that is wrong with the file, as [`replica::operator::Usage`].
+pub fn load_state_dir(path: &Path) -> anyhow::Result<PathBuf> {
+    let file: File = load(Some(path), None)?;
+    state_dir(file.state_dir)
 }
 
 impl ReplicaConfig {
@@ -125,6 +143,27 @@ fn replica(section: ReplicaSection) -> ReplicaConfig {
             force_path_style: section.force_path_style,
         },
     }
+}
+
+/// As configured, if a socket's path in it is not too long.
+fn runtime_dir(path: &Path) -> anyhow::Result<PathBuf> {
+    let path = std::path::absolute(path)
+        .with_context(|| usage(format!("runtime_dir {}", path.display())))?;
+    if !fits_socket(&path) {
+        return Err(usage(format!(
+            "runtime_dir {}: too long for a socket in it\nHINT: choose a path of at most {} bytes",
+            path.display(),
+            SOCKET_PATH_MAX - SOCKET_NAME.len() - 1,
+        ))
+        .into());
+    }
+    Ok(path)
+}
+
+/// Whether the system takes the path of a socket in this directory.
+#[must_use]
+pub fn fits_socket(directory: &Path) -> bool {
+    directory.join(SOCKET_NAME).as_os_str().len() <= SOCKET_PATH_MAX
 }
 
 /// As configured, else as systemd's `StateDirectory=` says (the first of its list), else the default.

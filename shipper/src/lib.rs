@@ -2,6 +2,7 @@
 //!
 //! - [`cli`]: what an operator types. [`config`]: what an operator configures.
 //! - [`commands`]: one module for each command.
+//! - [`control`]: how an operator asks a running shipper.
 //! - [`wal`]: reading a live database without hurting it. [`ship`]: from there to the bucket.
 
 pub mod chain;
@@ -9,6 +10,7 @@ pub mod cli;
 pub mod clock;
 pub mod commands;
 pub mod config;
+pub mod control;
 pub mod ship;
 pub mod wal;
 
@@ -23,6 +25,8 @@ use crate::cli::{Cli, Command};
 pub fn run(cli: Cli) -> anyhow::Result<Exit> {
     match cli.command {
         Command::Run(args) => commands::run::run(&args),
+        Command::Sync(args) => commands::sync::run(&args),
+        Command::Status(args) => commands::status::run(&args),
         Command::Restore(args) => commands::restore::run(args),
         Command::Points(args) => commands::points::run(args),
     }

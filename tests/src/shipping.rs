@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -37,8 +37,9 @@ impl Shipping {
     /// The file cannot be written.
     pub fn configure(&self, databases: &[(&str, &Path)], interval: &str) -> Result<PathBuf> {
         let mut text = format!(
-            "state_dir = \"{}\"\n[replica]\n{}\n",
+            "state_dir = \"{}\"\nruntime_dir = \"{}\"\n[replica]\n{}\n",
             self.directory.join("state").display(),
+            self.directory.join("run").display(),
             self.replica
         );
         for (name, path) in databases {
@@ -82,6 +83,16 @@ impl Shipping {
         let mut command = self.shipper()?;
         command.arg("run").arg("--config").arg(config);
         Process::start(command)
+    }
+
+    /// `shipper <words>` with this configuration, run to its end.
+    ///
+    /// # Errors
+    /// Its exit code is not `expected`; the message has its output.
+    pub fn ask(&self, words: &[&str], expected: i32) -> Result<Output> {
+        let mut command = self.shipper()?;
+        command.args(words).arg("--config").arg(self.directory.join("shipper.toml"));
+        run(&mut command, expected)
     }
 
     /// Restores the newest state of `name` to `output`.

@@ -3,6 +3,8 @@
 pub mod points;
 pub mod restore;
 pub mod run;
+pub mod status;
+pub mod sync;
 
 use std::io::Write;
 

@@ -4,14 +4,19 @@
 //! engines. Between [`engine`] and [`upload`] stands the chain's spool ([`crate::chain`]), so that the application
 //! never waits for the network.
 
+mod bounded;
 pub mod capture;
 mod claims;
 mod database;
 pub mod engine;
+mod fleet;
 mod generation;
 mod heartbeat;
+pub mod limits;
 mod notify;
 mod pages;
+pub mod registry;
+mod roster;
 mod run;
 pub mod status;
 pub mod sweep;

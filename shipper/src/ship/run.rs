@@ -6,30 +6,27 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use replica::store::{Root, Store};
+use replica::store::Root;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
-use tokio::task::JoinSet;
-use tracing::{Instrument, info, info_span, warn};
+use tracing::{info, warn};
 
 use crate::clock::SystemClock;
 use crate::config::Config;
-use crate::ship::claims::Claims;
-use crate::ship::database::Database;
-use crate::ship::notify::Watcher;
-use crate::ship::status::Status;
-use crate::ship::sync::{self, Syncs};
+use crate::control::Server;
+use crate::ship::fleet::{Common, Fleet};
+use crate::ship::limits;
+use crate::ship::notify::{Watch, Watcher};
 use crate::wal::sqlite;
 
 /// Threads for the steps of the engines and for file reads, whatever the number of databases.
 const BLOCKING_THREADS: usize = 4;
-/// How many databases are read as a whole at once: leaves threads to the others.
-const SNAPSHOTS_AT_ONCE: usize = 2;
 /// Stack of each of them.
 const STACK_BYTES: usize = 512 << 10;
 /// How long a step that is under way at the end is waited for.
 const LAST_STEP: Duration = Duration::from_secs(1);
+/// Locked while a shipper uses the state directory.
+const LOCK_NAME: &str = "lock";
 /// How soon an idle one gives its memory back.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
@@ -40,6 +37,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(5);
 pub fn run(config: Config) -> anyhow::Result<()> {
     sqlite::assert_capabilities()?;
     let _lock = lock_state(&config.state_dir)?;
+    let files = limits::raise();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS)
@@ -47,48 +45,42 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         .thread_keep_alive(KEEP_ALIVE)
         .build()
         .context("start runtime")?;
-    let shipped = runtime.block_on(ship(config));
+    let shipped = runtime.block_on(ship(config, files));
     // A step that is still under way must not keep the program from ending in time.
     runtime.shutdown_timeout(LAST_STEP);
     shipped
 }
 
-async fn ship(config: Config) -> anyhow::Result<()> {
+async fn ship(config: Config, files: u64) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("watch SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("watch SIGINT")?;
-    let root = Root::open(&config.replica.url, &config.replica.options).await?;
-    let (stop, stopped) = watch::channel(false);
-    let watch = watch_files();
-    let host: Arc<str> = rustix::system::uname().nodename().to_string_lossy().into();
-    let clock = Arc::new(SystemClock);
-    let claims = Arc::new(Claims::default());
-    let turns = Arc::new(Semaphore::new(SNAPSHOTS_AT_ONCE));
-    let mut databases = JoinSet::new();
-    let mut settled = Vec::new();
-    for database in config.databases {
-        let store: Arc<dyn Store> = root.database(&database.name)?;
-        let (_syncs, requests) = mpsc::channel(sync::MOST_WAITING);
-        let span = info_span!("ship", db = %database.name);
-        let database = Database {
-            state: config.state_dir.join("db").join(&database.name),
-            config: database,
-            store,
-            heartbeat: config.heartbeat,
-            clock: clock.clone(),
-            host: host.clone(),
-            watch: watch.clone(),
-            status: Arc::new(Status::new()),
-            syncs: Syncs::new(requests),
-            claims: claims.clone(),
-            turns: turns.clone(),
-            stop: stopped.clone(),
-        };
-        let (tell, told) = oneshot::channel();
-        settled.push(told);
-        databases.spawn(database.run(tell).instrument(span));
+    let common = Common {
+        root: Root::open(&config.replica.url, &config.replica.options).await?,
+        state_dir: config.state_dir.clone(),
+        heartbeat: config.heartbeat,
+        clock: Arc::new(SystemClock),
+        host: rustix::system::uname().nodename().to_string_lossy().into(),
+        watch: watch_files(),
+        files,
+    };
+    let mut fleet = Fleet::new(common, config.databases);
+    let server = Server::open(
+        &config.state_dir,
+        config.runtime_dir.as_deref(),
+        config.replica.url.to_string(),
+        fleet.registry(),
+    );
+    let looked = fleet.look().await?;
+    if let Some(refusal) = looked.refused.into_iter().next() {
+        return Err(refusal.into());
+    }
+    if looked.settled.is_empty() {
+        warn!(
+            "no database matches yet\nHINT: check [[database]] path, and that this user may read its directories"
+        );
     }
     let ready = async {
-        for told in settled {
+        for told in looked.settled {
             // A database whose task ended has settled, too.
             let _ = told.await;
         }
@@ -98,20 +90,16 @@ async fn ship(config: Config) -> anyhow::Result<()> {
     };
     tokio::select! {
         () = ready => {}
+        () = fleet.follow() => {}
+        () = server.run() => {}
         _ = terminate.recv() => info!("SIGTERM: final sync"),
         _ = interrupt.recv() => info!("SIGINT: final sync"),
     }
     tell_systemd(NotifyState::Stopping);
-    stop.send_replace(true);
-    let mut outcome = Ok(());
-    while let Some(ended) = databases.join_next().await {
-        // One that panicked must not cut the others' final sync short.
-        outcome = outcome.and(ended.context("ship a database"));
-    }
-    outcome
+    fleet.stop().await
 }
 
-fn watch_files() -> Option<crate::ship::notify::Watch> {
+fn watch_files() -> Option<Watch> {
     let watcher = match Watcher::new() {
         Ok(watcher) => watcher,
         Err(error) => {
@@ -140,7 +128,7 @@ fn lock_state(directory: &Path) -> anyhow::Result<File> {
             directory.display()
         )
     })?;
-    let path = directory.join("lock");
+    let path = directory.join(LOCK_NAME);
     let file = File::create(&path).with_context(|| format!("create {}", path.display()))?;
     rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).with_context(
         || {

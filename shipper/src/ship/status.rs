@@ -81,9 +81,18 @@ pub struct State {
     /// What the write lock has cost, all attachments together.
     pub locks: LockReport,
     /// What it had cost before the present attachment.
-    locks_before: LockReport,
+    pub locks_before: LockReport,
     /// The last comparison of the live database with what was shipped.
     pub scrub: Option<ScrubReport>,
+}
+
+impl State {
+    /// Whether everything that was seen to be committed is in the bucket.
+    #[must_use]
+    pub fn is_synced(&self) -> bool {
+        let captured = self.captured_until.is_some() && self.captured.is_some();
+        captured && self.durable_capture >= self.captured
+    }
 }
 
 impl Status {
@@ -97,6 +106,12 @@ impl Status {
     #[must_use]
     pub fn state(&self) -> State {
         self.lock().clone()
+    }
+
+    /// The last TXID in the bucket.
+    #[must_use]
+    pub fn durable(&self) -> Option<Txid> {
+        self.lock().durable
     }
 
     /// Number of the last capture in the bucket.
