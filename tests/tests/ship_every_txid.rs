@@ -85,6 +85,7 @@ impl Run {
             slice: Duration::ZERO,
             scrub_every: Duration::ZERO,
             scrub_pause: Duration::ZERO,
+            most_frames: 50,
         };
         let open = Open {
             page_size: attachable.page_size,

@@ -51,6 +51,7 @@ fn engine(directory: &tempfile::TempDir, chain: &Arc<LocalChain>) -> Engine {
         slice: Duration::ZERO,
         scrub_every: Duration::from_secs(3600),
         scrub_pause: Duration::ZERO,
+        most_frames: 1 << 18,
     };
     let attachable = attach::check(&path).unwrap();
     Engine::attach(&path, attachable, pace, chain.clone(), Arc::new(SystemClock)).unwrap()

@@ -73,7 +73,7 @@ pub fn merge<R: Read, W: Write, S: Read + Write + Seek>(
     let headers: Vec<Header> = inputs.iter().map(|decoder| *decoder.header()).collect();
     let header = merged_header(&headers)?;
     let mut previous: Option<(Txid, Option<Checksum>)> = None;
-    merge_pages(inputs, out, scratch, header, |index, header, trailer| {
+    merge_pages(inputs, out, scratch, header, Wholeness::Whole, |index, header, trailer| {
         if let (Some((end, Some(expected))), Some(actual)) = (previous, header.pre_apply)
             && end.next() == header.txids.min()
             && expected != actual
@@ -85,9 +85,19 @@ pub fn merge<R: Read, W: Write, S: Read + Write + Seek>(
     })
 }
 
+/// Whether the output of a merge is a state of the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wholeness {
+    /// It is.
+    Whole,
+    /// Only with others that it will be merged with.
+    Part,
+}
+
 /// Merges `inputs` (oldest first) into one file with the given header and post-apply checksum, whatever TXIDs and
 /// checksums they bear: their order and that none is missing is the caller's knowledge. Parts that are a state of the
-/// database only together are merged with this. The rest is as with [`merge`].
+/// database only together are merged with this. The rest is as with [`merge`], but that with [`Wholeness::Part`] pages may
+/// be missing that the rest of the whole has.
 ///
 /// # Errors
 /// No input, inputs of different page sizes, a page of a grown database that is in no input, a damaged input, a
@@ -98,6 +108,7 @@ pub fn merge_as<R: Read, W: Write, S: Read + Write + Seek>(
     scratch: S,
     header: Header,
     post_apply: Option<Checksum>,
+    wholeness: Wholeness,
 ) -> Result<Encoded<W>, MergeError> {
     let first = inputs.first().ok_or(MergeError::NoInputs)?.header().page_size;
     for (index, decoder) in inputs.iter().enumerate() {
@@ -106,7 +117,7 @@ pub fn merge_as<R: Read, W: Write, S: Read + Write + Seek>(
             return Err(MergeError::PageSize { index, expected: first, actual });
         }
     }
-    merge_pages(inputs, out, scratch, header, |_, _, _| Ok(post_apply))
+    merge_pages(inputs, out, scratch, header, wholeness, |_, _, _| Ok(post_apply))
 }
 
 /// Merges the pages; `follow` is called with each input's header and trailer, oldest first, and the last call says the
@@ -116,6 +127,7 @@ fn merge_pages<R: Read, W: Write, S: Read + Write + Seek>(
     out: W,
     scratch: S,
     header: Header,
+    wholeness: Wholeness,
     mut follow: impl FnMut(usize, &Header, &Trailer) -> Result<Option<Checksum>, MergeError>,
 ) -> Result<Encoded<W>, MergeError> {
     let headers: Vec<Header> = inputs.iter().map(|decoder| *decoder.header()).collect();
@@ -126,7 +138,9 @@ fn merge_pages<R: Read, W: Write, S: Read + Write + Seek>(
         // The newest copy. If a later input cut it off, it cut off the older ones, too.
         let newest = inputs.iter().rev().find(|input| input.number == Some(number));
         if let Some(input) = newest.filter(|input| number.get() <= input.kept) {
-            growth.page(number.get())?;
+            if wholeness == Wholeness::Whole {
+                growth.page(number.get())?;
+            }
             encoder.page(number, &input.page)?;
         }
         for (index, input) in inputs.iter_mut().enumerate() {
@@ -135,7 +149,9 @@ fn merge_pages<R: Read, W: Write, S: Read + Write + Seek>(
             }
         }
     }
-    growth.end()?;
+    if wholeness == Wholeness::Whole {
+        growth.end()?;
+    }
     let mut post_apply = None;
     for (index, (input, header)) in inputs.into_iter().zip(&headers).enumerate() {
         let trailer =

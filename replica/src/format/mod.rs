@@ -22,5 +22,5 @@ pub use encode::{Encoded, Encoder};
 pub use error::{EncodeError, FormatError, PageFault};
 pub use header::{HEADER_SIZE, Header, TRAILER_SIZE, Trailer, WalSpan};
 pub use ids::{GenerationId, IdError, Level, Txid, TxidRange};
-pub use merge::{MergeError, merge, merge_as};
+pub use merge::{MergeError, Wholeness, merge, merge_as};
 pub use page::{PageNumber, PageSize};

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use jiff::Timestamp;
 use replica::format::{
-    Checksum, DatabaseChecksum, Decoder, Encoded, Encoder, Header, PageNumber, merge_as,
+    Checksum, DatabaseChecksum, Decoder, Encoded, Encoder, Header, PageNumber, Wholeness, merge_as,
     page_checksum,
 };
 use serde::{Deserialize, Serialize};
@@ -228,7 +228,8 @@ pub fn merge_entries(
         let directory = path.parent().unwrap_or(Path::new("."));
         let scratch = tempfile::spooled_tempfile_in(INDEX_IN_MEMORY, directory);
         let post_apply = header.checksummed.then_some(end.post_apply);
-        let encoded = merge_as(decoders, out, scratch, header, post_apply)
+        let wholeness = if header.checksummed { Wholeness::Whole } else { Wholeness::Part };
+        let encoded = merge_as(decoders, out, scratch, header, post_apply, wholeness)
             .with_context(|| format!("write {}", temporary.display()))?;
         publish(encoded, &temporary, path.clone(), header, sequence, end, disk)
     })();

@@ -22,9 +22,6 @@ use crate::wal::files::{Files, Replaced};
 use crate::wal::reader::{Changes, WalReader};
 use crate::wal::sqlite::Mark;
 
-/// Frames in one entry at most: bounds the page map of a huge transaction to some MB.
-const MOST_FRAMES: u32 = 1 << 18;
-
 /// The WAL does not continue from where it was captured. What differs must be caught up.
 #[derive(Debug, thiserror::Error)]
 #[error("the WAL does not continue from where it was captured: {0}")]
@@ -67,7 +64,7 @@ struct Group {
 }
 
 impl Capture {
-    /// Captures what comes after `from`. `last_timestamp` is that of the file before.
+    /// Captures what comes after `from`, at most `most_frames` in one entry. `last_timestamp` is that of the file before.
     #[must_use]
     pub fn new(
         wal: WalReader,
@@ -76,6 +73,7 @@ impl Capture {
         clock: Arc<dyn Clock>,
         from: Mark,
         last_timestamp: Timestamp,
+        most_frames: u32,
     ) -> Self {
         let page_size = chain.page_size();
         Self {
@@ -84,7 +82,7 @@ impl Capture {
             chain,
             clock,
             page_size,
-            most_frames: MOST_FRAMES,
+            most_frames,
             position: from.position,
             page_count: from.page_count,
             last_timestamp,

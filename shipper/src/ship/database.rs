@@ -42,6 +42,8 @@ const RETRY_STEP: Duration = Duration::from_secs(1);
 const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(120));
 /// How long steps may fail before the WAL is let go of.
 const FAILING_LONGEST: Duration = Duration::from_secs(60);
+/// How far the WAL may grow meanwhile, bytes.
+const FAILING_MOST: u64 = 256 << 20;
 /// Bytes that may always wait for the bucket.
 const SPOOL_LEAST: u64 = 1 << 30;
 /// How long the final sync may take; systemd is told to wait 20 s.
@@ -401,7 +403,9 @@ impl Database {
                 Err(error) => {
                     let since = *failing_since.get_or_insert_with(Instant::now);
                     // What cannot be captured keeps the application's WAL from being reused.
-                    if since.elapsed() > FAILING_LONGEST {
+                    let wal = std::fs::metadata(wal_path(&self.path()));
+                    let bytes = wal.map_or(0, |file| file.len());
+                    if since.elapsed() > FAILING_LONGEST || bytes > FAILING_MOST {
                         return End::GiveUp(format!("{error:#}"));
                     }
                     // A busy writer's notices must not turn the pause into a hot loop.

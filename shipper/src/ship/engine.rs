@@ -47,6 +47,8 @@ pub struct Pace {
     pub scrub_every: Duration,
     /// Between two slices of a scrub.
     pub scrub_pause: Duration,
+    /// Frames of the WAL in one file of the spool at most: bounds the page map of a huge transaction, 8 bytes a frame.
+    pub most_frames: u32,
 }
 
 impl Pace {
@@ -58,6 +60,7 @@ impl Pace {
             slice: Duration::from_millis(100),
             scrub_every: Duration::from_secs(24 * 60 * 60),
             scrub_pause: Duration::from_secs(1),
+            most_frames: 1 << 18,
         }
     }
 }
@@ -141,8 +144,15 @@ impl Engine {
             Some(from) => from,
             None => Mark { page_count: page_count(hold.reader())?, ..mark },
         };
-        let mut capture =
-            Capture::new(wal, files, chain.clone(), clock.clone(), from, last_timestamp);
+        let mut capture = Capture::new(
+            wal,
+            files,
+            chain.clone(),
+            clock.clone(),
+            from,
+            last_timestamp,
+            pace.most_frames,
+        );
         let sweep = if continued.is_some() {
             // The WAL may be restarted under this first transaction: what it sees is captured before anything else.
             capture.capture(hold.reader(), mark, mark, as_of, Purpose::State)?;

@@ -12,7 +12,9 @@ use std::time::Duration;
 
 use replica::documents::Heartbeat;
 use replica::format::{GenerationId, Level, Txid, TxidRange};
-use replica::store::{Body, Chain, Guard, Key, LtxAttributes, LtxKey, Store, StoreError, read_all};
+use replica::store::{
+    Body, Chain, Guard, Key, LtxAttributes, LtxKey, PutOutcome, Store, StoreError, read_all,
+};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
@@ -130,7 +132,8 @@ impl Uploader {
             return Ok(Attempt::Nothing);
         };
         match self.put(generation, &upload).await {
-            Ok(()) => {}
+            // One that was there already may have more behind it.
+            Ok(outcome) => self.confirmed |= outcome == PutOutcome::Created,
             Err(error) if error.is_precondition() && !self.confirmed => {
                 return Err(Ended::Stale(format!("{:#}", anyhow::Error::new(error))));
             }
@@ -141,7 +144,6 @@ impl Uploader {
             }
             Err(error) => return Ok(Attempt::Failed(error)),
         }
-        self.confirmed = true;
         self.probe(generation, &upload).await?;
         let (done, txid) = (upload.clone(), upload.txid);
         self.local(move |chain| chain.uploaded(&done)).await?;
@@ -190,13 +192,17 @@ impl Uploader {
         ))))
     }
 
-    async fn put(&self, generation: GenerationId, upload: &Upload) -> Result<(), StoreError> {
+    async fn put(
+        &self,
+        generation: GenerationId,
+        upload: &Upload,
+    ) -> Result<PutOutcome, StoreError> {
         let key = ltx_key(generation, upload.level, upload.txid);
         let (body, attributes) = content(upload);
         if self.chain.is_unguarded() {
-            self.store.put_ltx_unguarded(&key, body, attributes).await.map(|_| ())
+            self.store.put_ltx_unguarded(&key, body, attributes).await
         } else {
-            self.store.put_ltx(&key, body, attributes).await.map(|_| ())
+            self.store.put_ltx(&key, body, attributes).await
         }
     }
 
