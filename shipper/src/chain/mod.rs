@@ -16,6 +16,7 @@
 pub mod disk;
 pub mod entry;
 mod framed;
+pub mod keys;
 pub mod open;
 pub mod record;
 pub mod roll_forward;

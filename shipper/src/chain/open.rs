@@ -157,7 +157,8 @@ impl LocalChain {
         };
         let mut whole = true;
         if let Some(frozen) = found.frozen {
-            if frozen.footer.sequence == spool.last + 1 {
+            let next = frozen.header.txids.min() == state.txid.next();
+            if frozen.footer.sequence == spool.last + 1 && next {
                 whole = spool.accept(&mut sums, self.page_size, vec![frozen], self.disk());
                 spool.frozen = spool.waiting.pop_front().and_then(|group| group.into_iter().next());
             } else if frozen.footer.through > spool.last {

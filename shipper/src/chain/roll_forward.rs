@@ -11,10 +11,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
-use replica::format::{Decoder, GenerationId, Level, PageSize, Txid, TxidRange};
-use replica::store::{Chain, Key, LtxKey, Store, StoreError};
+use replica::format::{Decoder, GenerationId, PageSize, Txid, TxidRange};
+use replica::store::{Key, Store, StoreError};
 use tracing::warn;
 
+use crate::chain::keys::{free, ltx_key};
 use crate::chain::record::Durable;
 use crate::chain::{LocalChain, Recorded};
 
@@ -48,14 +49,17 @@ pub async fn roll_forward(
     let mut known = start.known;
     let mut files = 0;
     loop {
-        let txids = TxidRange::single(next);
-        let chain_key = Chain::Generation(start.generation);
-        let key: Key = LtxKey { chain: chain_key, level: Level::SYNC, txids }.into();
+        let key: Key = ltx_key(start.generation, next).into();
         let path = start.path.clone();
         match fetch(store, &key, &path).await {
             Ok(()) => {}
-            // Without the right to list, a key that is free answers 403.
-            Err(RollForwardError::Store(error)) if error.is_not_found() || error.is_denied() => {
+            Err(RollForwardError::Store(error)) => {
+                // What was there once must be there still.
+                if next <= start.recorded {
+                    return Err(error.into());
+                }
+                let before = Txid::new(next.get() - 1).unwrap_or(Txid::FIRST);
+                free(store, error, start.generation, before).await?;
                 break;
             }
             Err(error) => return Err(error),
@@ -90,6 +94,8 @@ struct Start {
     next: Txid,
     /// The state before `next`, where it is known from the record.
     known: Option<Durable>,
+    /// The last TXID that the record knows to be in the bucket.
+    recorded: Txid,
     path: PathBuf,
 }
 
@@ -127,7 +133,7 @@ impl LocalChain {
         // Until the end, a crash leaves a mixture.
         self.durable_sums().torn = true;
         let path = self.directory.join("read-back.tmp");
-        Ok(Start { generation, next, known, path })
+        Ok(Start { generation, next, known, recorded: durable.txid, path })
     }
 
     /// Applies one file that was read back.

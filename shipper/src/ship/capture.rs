@@ -288,7 +288,9 @@ impl Capture {
     /// held transaction from exactly the place that was captured.
     fn continue_from(&self, held: Mark, to: Mark) -> Result<Position, Discontinuity> {
         if to.position.salts != self.position.salts {
-            if self.position != held.position {
+            // What began while the held transaction stood on slot 0 cannot be backfilled, so it can only be left empty.
+            let empty = self.position.frame == 0 && held.position.salts != self.position.salts;
+            if self.position != held.position && !empty {
                 return Err(Discontinuity(format!(
                     "WAL restarted at frame {}, captured up to {}",
                     held.position.frame, self.position.frame

@@ -130,7 +130,8 @@ impl Status {
         }
         state.generation = chain.generation();
         state.durable = durable.map(|durable| durable.txid);
-        state.durable_capture = durable.map(|durable| durable.sequence);
+        // Until the bucket was asked, it may have something else.
+        state.durable_capture = None;
         state.page_count = durable.map_or(0, |durable| durable.page_count);
         state.unguarded = chain.is_unguarded();
         state.phase = phase;
@@ -139,6 +140,17 @@ impl Status {
         state.captured_until = None;
         state.engine_error = None;
         state.locks_before = state.locks;
+    }
+
+    /// The bucket has nothing behind the last TXID that is known here, which has everything up to a capture.
+    pub fn confirmed(&self, capture: u64) {
+        let mut state = self.lock();
+        state.durable_capture = state.durable_capture.max(Some(capture));
+        if state.durable_capture >= state.captured {
+            state.synced_at = state.synced_at.max(state.captured_until);
+        }
+        drop(state);
+        self.moved.notify_one();
     }
 
     /// The database cannot be shipped at the moment. Returns whether this is news.

@@ -11,14 +11,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use replica::documents::Heartbeat;
-use replica::format::{GenerationId, Level, Txid, TxidRange};
-use replica::store::{
-    Body, Chain, Guard, Key, LtxAttributes, LtxKey, PutOutcome, Store, StoreError, read_all,
-};
+use replica::format::{GenerationId, Txid};
+use replica::store::{Body, Guard, Key, LtxAttributes, PutOutcome, Store, StoreError, read_all};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
+use crate::chain::keys::{free, ltx_key};
 use crate::chain::{LocalChain, Upload};
 use crate::clock::Clock;
 use crate::ship::generation;
@@ -175,15 +174,17 @@ impl Uploader {
         if self.chain.is_frozen() {
             return Ok(());
         }
-        let key: Key = ltx_key(generation, Level::SYNC, durable.txid.next()).into();
+        let key: Key = ltx_key(generation, durable.txid.next()).into();
         let found = match self.store.head(&key).await {
             Ok(found) => found,
-            // Without the right to list, a key that is free answers 403.
-            Err(error) if error.is_not_found() || error.is_denied() => {
+            Err(error) => {
+                free(self.store.as_ref(), error, generation, durable.txid)
+                    .await
+                    .map_err(Start::Failed)?;
                 self.confirmed = true;
+                self.status.confirmed(durable.sequence);
                 return Ok(());
             }
-            Err(error) => return Err(Start::Failed(error)),
         };
         Err(Start::Ended(Ended::Stale(format!(
             "{} exists ({} bytes)",
@@ -197,7 +198,7 @@ impl Uploader {
         generation: GenerationId,
         upload: &Upload,
     ) -> Result<PutOutcome, StoreError> {
-        let key = ltx_key(generation, upload.level, upload.txid);
+        let key = ltx_key(generation, upload.txid);
         let (body, attributes) = content(upload);
         if self.chain.is_unguarded() {
             self.store.put_ltx_unguarded(&key, body, attributes).await
@@ -212,7 +213,7 @@ impl Uploader {
         if self.probed || self.chain.is_unguarded() || !small {
             return Ok(());
         }
-        let key = ltx_key(generation, upload.level, upload.txid);
+        let key = ltx_key(generation, upload.txid);
         let (body, attributes) = content(upload);
         match self.store.probe_guard(&key, body, attributes).await {
             Ok(Guard::Guarded) => self.probed = true,
@@ -300,10 +301,6 @@ impl From<Ended> for Start {
     fn from(ended: Ended) -> Self {
         Self::Ended(ended)
     }
-}
-
-fn ltx_key(generation: GenerationId, level: Level, txid: Txid) -> LtxKey {
-    LtxKey { chain: Chain::Generation(generation), level, txids: TxidRange::single(txid) }
 }
 
 fn content(upload: &Upload) -> (Body, LtxAttributes) {
