@@ -1,6 +1,7 @@
 //! Ships every configured database in one process, until SIGTERM or SIGINT.
 
-use std::fs::File;
+use std::fs::{DirBuilder, File};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -120,14 +121,21 @@ fn watch_files() -> Option<Watch> {
     Some(watch)
 }
 
-/// Keeps a second shipper out of the same state directory, for the life of the returned file.
+/// Keeps a second shipper out of the same state directory, for the life of the returned file. What is kept there are
+/// pages of the databases, whose own files may be closed to others: so is a directory that is created here.
 fn lock_state(directory: &Path) -> anyhow::Result<File> {
-    std::fs::create_dir_all(directory).with_context(|| {
+    DirBuilder::new().recursive(true).mode(0o700).create(directory).with_context(|| {
         format!(
             "create state directory {}\nHINT: set state_dir, or StateDirectory= in the unit",
             directory.display()
         )
     })?;
+    if others_may_enter(directory)? {
+        warn!(
+            "state directory {}: other users may read the databases' pages in it\nHINT: chmod 700 {0}",
+            directory.display()
+        );
+    }
     let path = directory.join(LOCK_NAME);
     let file = File::create(&path).with_context(|| format!("create {}", path.display()))?;
     rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).with_context(
@@ -142,8 +150,35 @@ fn lock_state(directory: &Path) -> anyhow::Result<File> {
     Ok(file)
 }
 
+fn others_may_enter(directory: &Path) -> anyhow::Result<bool> {
+    let metadata = std::fs::metadata(directory)
+        .with_context(|| format!("read rights of {}", directory.display()))?;
+    Ok(metadata.permissions().mode() & 0o007 != 0)
+}
+
 fn tell_systemd(state: NotifyState<'_>) {
     if let Err(error) = sd_notify::notify(&[state]) {
         warn!(%error, "notify the service manager");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_state_directory_is_closed_to_others_and_taken_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = directory.path().join("lib/seaworthy");
+        let lock = lock_state(&state).unwrap();
+        assert_eq!(std::fs::metadata(&state).unwrap().permissions().mode() & 0o777, 0o700);
+        assert!(!others_may_enter(&state).unwrap());
+        let second = lock_state(&state).unwrap_err();
+        assert!(format!("{second:#}").contains("another shipper"), "{second:#}");
+        drop(lock);
+        std::fs::set_permissions(&state, std::fs::Permissions::from_mode(0o755)).unwrap();
+        assert!(others_may_enter(&state).unwrap());
+        drop(lock_state(&state).unwrap());
     }
 }
