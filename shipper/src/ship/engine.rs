@@ -102,7 +102,6 @@ pub struct Engine {
     last_poll: Instant,
     /// The end of the WAL when it was last fully backfilled.
     backfilled: Option<Position>,
-    last_complete: Instant,
     /// The database's file as it was then: nobody has a reason to write to it until the WAL has something for it.
     settled: Option<Stamp>,
 }
@@ -177,7 +176,6 @@ impl Engine {
             last_hand_over: now,
             last_poll: now,
             backfilled: None,
-            last_complete: now,
             settled: None,
             clock,
         })

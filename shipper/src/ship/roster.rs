@@ -163,11 +163,11 @@ mod tests {
     }
 
     fn begun(changes: &[Change]) -> Vec<&str> {
-        let name = |change| match change {
-            &Change::Begin(ref database) => Some(database.name.as_str()),
+        let names = changes.iter().filter_map(|change| match change {
+            Change::Begin(database) => Some(database.name.as_str()),
             _ => None,
-        };
-        changes.iter().filter_map(name).collect()
+        });
+        names.collect()
     }
 
     #[test]

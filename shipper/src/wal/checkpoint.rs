@@ -25,6 +25,8 @@ const MOST_PRESSURE: u32 = 8;
 const BUSY_RETRY: Duration = Duration::from_millis(5);
 /// Pause between tries.
 const RETRY_PAUSE: Duration = Duration::from_micros(500);
+/// A reader that is in the way for this long is not waited for under the lock.
+const LONG_READER: Duration = Duration::from_millis(200);
 /// First and longest pause after a checkpoint that a reader of the application kept from its end.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 
@@ -50,6 +52,8 @@ pub struct Checkpointer {
     not_before: Option<Instant>,
     backoff: Duration,
     blocked_since: Option<Instant>,
+    /// How far the last incomplete checkpoint came, and since when.
+    stuck: Option<(u32, Instant)>,
 }
 
 impl Checkpointer {
@@ -70,6 +74,7 @@ impl Checkpointer {
             not_before: None,
             backoff: BACKOFF.0,
             blocked_since: None,
+            stuck: None,
         })
     }
 
@@ -144,6 +149,18 @@ impl Checkpointer {
         &self.files
     }
 
+    /// Notes how far a checkpoint came that was kept from its end, and says whether the same reader of the application
+    /// has been in its way for longer than short readers take.
+    pub fn is_stuck(&mut self, backfilled: u32, now: Instant) -> bool {
+        match self.stuck {
+            Some((at, since)) if at == backfilled => now.duration_since(since) >= LONG_READER,
+            _ => {
+                self.stuck = Some((backfilled, now));
+                false
+            }
+        }
+    }
+
     /// Notes that a reader of the application kept the checkpoint from its end; returns how long one has.
     pub fn blocked(&mut self, now: Instant) -> Duration {
         self.not_before = Some(now + self.backoff);
@@ -156,6 +173,7 @@ impl Checkpointer {
         self.not_before = None;
         self.backoff = BACKOFF.0;
         self.blocked_since = None;
+        self.stuck = None;
     }
 
     fn retry(

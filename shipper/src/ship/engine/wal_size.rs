@@ -3,16 +3,17 @@
 use std::time::{Duration, Instant};
 
 use crate::ship::engine::{Engine, HAND_OVER_EVERY};
-use crate::wal::bytes::Position;
+use crate::wal::bytes::{Position, frame_size};
 use crate::wal::sqlite::{self, Mark};
 
 /// WAL bytes from which a checkpoint without the lock is worth its fsyncs.
 const CHECKPOINT_BYTES: u64 = 4 << 20;
 /// WAL bytes from which the lock is taken if there is no other way.
 const LOCK_BYTES: u64 = 16 << 20;
-/// Above this rate the lock is taken at once; below it, only where the WAL outgrows the threshold all the same.
+/// Where the application writes faster than this while a checkpoint is made, there is no gap between its commits to be
+/// hoped for: the lock is taken at once. Else only where the WAL outgrows the threshold by far all the same.
 const FAST_BYTES_PER_SECOND: u64 = 24 << 20;
-/// Tries without the lock, one after the other, and how long they may take together.
+/// Tries without the lock, one after the other, and how long they may take together without getting shorter.
 const MOST_ROUNDS: u32 = 20;
 const ROUNDS_FOR: Duration = Duration::from_millis(100);
 /// Without a commit for this long, what is left in the WAL is backfilled.
@@ -48,35 +49,50 @@ impl Engine {
         let as_of = self.clock.now();
         self.look(now, as_of, true)?;
         let deadline = now + ROUNDS_FOR;
+        let (mut rest, mut fast) = (u32::MAX, false);
         // A commit that falls between a backfill and the hand-over after it keeps the WAL from being restarted. Each
         // round has less to backfill, and so a better chance, as long as the application pauses between commits.
         for _ in 0..MOST_ROUNDS {
+            let began = self.clock.monotonic();
             self.hand_over(now)?;
             let mark = self.hold.mark();
             let result = self.checkpointer.passive()?;
-            if result.busy || result.backfilled < mark.position.frame {
-                if !result.busy && self.wal_bytes_in_use(mark) < LOCK_BYTES {
+            if result.busy {
+                break;
+            }
+            if result.backfilled < mark.position.frame {
+                let long = self.checkpointer.is_stuck(result.backfilled, now);
+                if long || self.wal_bytes_in_use(mark) < LOCK_BYTES {
                     self.blocked(now);
+                    return Ok(());
                 }
                 break;
             }
             self.checkpointer.unblocked();
             self.hand_over(now)?;
-            if self.hold.mark().position == mark.position {
+            let after = self.hold.mark().position;
+            if after == mark.position {
                 self.complete(mark.position);
                 return Ok(());
             }
-            if self.clock.monotonic() >= deadline {
+            let ended = self.clock.monotonic();
+            let written = after.frame.saturating_sub(mark.position.frame);
+            let bytes = u64::from(written) * frame_size(self.attachable.page_size);
+            let microseconds = (ended - began).as_micros().max(1);
+            fast = u128::from(bytes) * 1_000_000 / microseconds > u128::from(FAST_BYTES_PER_SECOND);
+            let shrinks = written <= rest / 2;
+            if fast || (!shrinks && ended >= deadline) {
                 break;
             }
+            rest = written;
         }
         let used = self.wal_bytes_in_use(self.hold.mark());
-        if used >= LOCK_BYTES && (used >= 3 * LOCK_BYTES || self.is_fast(used)) {
+        if used >= 3 * LOCK_BYTES || (used >= LOCK_BYTES && fast) {
             // Also where the application is checkpointing (as fast as it writes, it always is), and where it reads:
             // while nothing is written, one of its short readers after the other goes away.
             self.look(now, self.clock.now(), true)?;
-            let pressure = u32::try_from(used / LOCK_BYTES).unwrap_or(u32::MAX);
-            return self.checkpoint_locked(now, pressure);
+            let times = u32::try_from(used / LOCK_BYTES).unwrap_or(u32::MAX);
+            return self.checkpoint_locked(now, if fast { times } else { 1 });
         }
         Ok(())
     }
@@ -84,14 +100,7 @@ impl Engine {
     /// Everything up to `position` is in the database file.
     fn complete(&mut self, position: Position) {
         self.backfilled = Some(position);
-        self.last_complete = self.clock.monotonic();
         self.settled = self.checkpointer.files().stamp();
-    }
-
-    /// Whether the WAL grows so fast that there is no gap between commits to be hoped for.
-    fn is_fast(&self, used: u64) -> bool {
-        let milliseconds = (self.clock.monotonic() - self.last_complete).as_millis().max(1);
-        u128::from(used) * 1000 / milliseconds > u128::from(FAST_BYTES_PER_SECOND)
     }
 
     /// Backfills while nobody writes: captures the last frames, then stands on slot 0.
