@@ -182,3 +182,22 @@ fn a_file_that_is_not_whole_ends_the_spool_and_what_it_held_is_captured_again() 
     attached.sweep(true);
     assert_eq!((attached.upload(), attached.upload()), (Some(3), None));
 }
+
+#[test]
+fn a_first_snapshot_that_was_taken_is_not_taken_again() {
+    let mut attached = attached();
+    attached.begin();
+    attached.commit();
+    assert_eq!(attached.restart(), Some(Goal::Snapshot), "nothing of it was whole");
+    attached.sweep(true);
+    attached.commit();
+    attached.capture();
+    assert_eq!(attached.restart(), None);
+    let frozen = attached.chain.next_upload().unwrap().unwrap();
+    assert_eq!(frozen.txid, Txid::FIRST);
+    attached.commit();
+    attached.capture();
+    assert_eq!(attached.restart(), None);
+    assert_eq!((attached.upload(), attached.upload(), attached.upload()), (Some(1), Some(2), None));
+    assert_eq!(attached.restart(), None);
+}

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use anyhow::Context;
-use replica::format::PageSize;
+use replica::format::{PageSize, Txid, TxidRange};
 use tokio::sync::Notify;
 use tracing::{info, warn};
 
@@ -46,7 +46,7 @@ impl LocalChain {
             if !same {
                 warn!("the page size changed from {} to {}", record.page_size, open.page_size);
             }
-            same && record.durable.is_some() && record.generation.is_some()
+            same
         });
         let Some(mut record) = continues else {
             return Self::begin(directory, file, open);
@@ -55,10 +55,8 @@ impl LocalChain {
         file.force(&record, open.disk.as_ref())?;
         let found = find(&spool_directory)?;
         let path = directory.join("durable.sums");
-        let sums = record
-            .durable
-            .map(|durable| durable_sums(&path, &mut record, durable, found.frozen.as_ref(), &open));
-        let (sums, torn) = match sums.transpose()?.flatten() {
+        let sums = durable_sums(&path, &mut record, found.frozen.as_ref(), &open)?;
+        let (sums, torn) = match sums {
             Some(sums) => {
                 file.write(&record, open.disk.as_ref())?;
                 (sums, false)
@@ -146,18 +144,18 @@ impl LocalChain {
     fn restore_tip(&self, found: crate::chain::spool::Found) -> anyhow::Result<()> {
         let mut tip = self.tip();
         let mut durable = self.durable_sums();
-        let Some(state) = self.record().record.durable else { return Ok(()) };
+        let state = self.record().record.durable;
         let mut sums = durable.sums.copy_to(tip.sums.path())?;
         drop(durable);
         let mut spool = Restored {
-            last: state.sequence,
-            state: TipState::from(state),
+            last: state.map_or(0, |durable| durable.sequence),
+            state: state.map(TipState::from),
             frozen: None,
             waiting: VecDeque::new(),
         };
         let mut whole = true;
         if let Some(frozen) = found.frozen {
-            let next = frozen.header.txids.min() == state.txid.next();
+            let next = frozen.header.txids.min() == self.next_txid();
             if frozen.footer.sequence == spool.last + 1 && next {
                 whole = spool.accept(&mut sums, self.page_size, vec![frozen], self.disk());
                 spool.frozen = spool.waiting.pop_front().and_then(|group| group.into_iter().next());
@@ -201,12 +199,12 @@ impl LocalChain {
             }
         }
         info!(
-            txid = %state.txid,
+            txid = state.map_or(0, |durable| durable.txid.get()),
             files = spool.waiting.len() + usize::from(spool.frozen.is_some()),
             "going on with an earlier run's chain"
         );
         let Restored { last, state, frozen, waiting } = spool;
-        *tip = Tip { sums, state: Some(state), next_sequence: last + 1 };
+        *tip = Tip { sums, state, next_sequence: last + 1 };
         *self.spool() = Spool::new(frozen, waiting);
         self.arrived.notify_one();
         Ok(())
@@ -216,7 +214,7 @@ impl LocalChain {
 /// The spool while it is read back.
 struct Restored {
     last: u64,
-    state: TipState,
+    state: Option<TipState>,
     frozen: Option<Entry>,
     waiting: VecDeque<Vec<Entry>>,
 }
@@ -238,7 +236,7 @@ impl Restored {
             return false;
         }
         self.last = footer.through;
-        self.state = TipState::from(&footer);
+        self.state = Some(TipState::from(&footer));
         self.waiting.push_back(group);
         true
     }
@@ -251,10 +249,10 @@ impl Restored {
     ) -> anyhow::Result<()> {
         let footer = group.first().context("empty group")?.footer;
         anyhow::ensure!(
-            footer.pre_apply == Some(self.state.checksum),
-            "continues {:?}, not {}",
+            footer.pre_apply == self.state.map(|state| state.checksum),
+            "continues {:?}, not {:?}",
             footer.pre_apply,
-            self.state.checksum
+            self.state
         );
         for entry in group {
             let applied = sums.apply(entry.decoder()?, page_size, false)?;
@@ -280,26 +278,37 @@ impl Restored {
 fn durable_sums(
     path: &Path,
     record: &mut Record,
-    durable: Durable,
     frozen: Option<&Entry>,
     open: &Open,
 ) -> anyhow::Result<Option<PageSums>> {
-    if !path.exists() {
-        return Ok(None);
-    }
-    let sums = PageSums::open(path, durable.page_count, open.disk.clone())?;
-    if sums.checksum() == durable.checksum {
-        return Ok(Some(sums));
-    }
-    let Some(frozen) = frozen.filter(|entry| {
-        entry.footer.pre_apply == Some(durable.checksum)
-            && record.confirmed == Some(durable.txid.next())
-            && entry.header.txids.min() == durable.txid.next()
-    }) else {
-        return Ok(None);
+    let durable = record.durable;
+    let (page_count, checksum, next) = match durable {
+        Some(durable) if path.exists() => {
+            let sums = PageSums::open(path, durable.page_count, open.disk.clone())?;
+            if sums.checksum() == durable.checksum {
+                return Ok(Some(sums));
+            }
+            (durable.page_count, Some(durable.checksum), durable.txid.next())
+        }
+        Some(_) => return Ok(None),
+        None => (0, None, Txid::FIRST),
     };
-    let mut sums =
-        PageSums::open(path, durable.page_count.max(frozen.footer.page_count), open.disk.clone())?;
+    let known = frozen.filter(|entry| {
+        entry.footer.pre_apply == checksum
+            && record.confirmed == Some(next)
+            && entry.header.txids == TxidRange::single(next)
+    });
+    let Some(frozen) = known else {
+        // A chain that has nothing in the bucket has an empty index.
+        let empty = durable.is_none().then(|| PageSums::create(path, open.disk.clone()));
+        return empty.transpose();
+    };
+    let mut sums = match durable {
+        Some(_) => {
+            PageSums::open(path, page_count.max(frozen.footer.page_count), open.disk.clone())?
+        }
+        None => PageSums::create(path, open.disk.clone())?,
+    };
     let applied = sums.apply(frozen.decoder()?, open.page_size, false);
     sums.truncate(frozen.footer.page_count)?;
     if applied.is_err() || sums.checksum() != frozen.footer.post_apply {
@@ -308,7 +317,7 @@ fn durable_sums(
     sums.flush()?;
     let footer = frozen.footer;
     record.durable = Some(Durable {
-        txid: durable.txid.next(),
+        txid: next,
         checksum: footer.post_apply,
         page_count: footer.page_count,
         position: Some(footer.position),
