@@ -1,0 +1,18 @@
+//! Deterministic simulation: the real engine, chain and uploader beside a real SQLite application, with everything
+//! around them made up: time, the bucket, the disk, crashes, power failures, foreign hands.
+//!
+//! - [`schedule`]: from a seed to what happens, and [`schedule::run`], which does it.
+//! - [`world`]: what may happen. [`oracle`], [`history`]: what must be true whatever does.
+//! - [`shipper`], [`application`]: who acts. [`clock`], [`disk`], [`power`]: what they act in.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+pub mod application;
+pub mod clock;
+pub mod disk;
+pub mod history;
+pub mod oracle;
+pub mod power;
+pub mod schedule;
+pub mod shipper;
+pub mod world;
