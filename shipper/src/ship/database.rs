@@ -30,7 +30,7 @@ use crate::ship::status::{Phase, Status};
 use crate::ship::sweep::Goal;
 use crate::ship::sync::Syncs;
 use crate::ship::upload::{Ended, Uploader};
-use crate::wal::{attach, checkpoint::LockReport, reader::wal_path};
+use crate::wal::{attach, bytes::Position, checkpoint::LockReport, reader::wal_path};
 
 /// Pause before a database that could not be attached is tried again.
 const RETRY_ATTACH: Duration = Duration::from_secs(15);
@@ -40,6 +40,8 @@ const RETRY_ATTACH_ASKED: Duration = Duration::from_secs(1);
 const RETRY_STEP: Duration = Duration::from_secs(1);
 /// First and longest pause before a chain that could not go on is opened anew: it may cost reading the whole database.
 const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(120));
+/// First and longest pause before looking again after a notice that nothing was found for.
+const RELOOK: (Duration, Duration) = (Duration::from_millis(1), Duration::from_secs(1));
 /// How long steps may fail before the WAL is let go of.
 const FAILING_LONGEST: Duration = Duration::from_secs(60);
 /// How far the WAL may grow meanwhile, bytes.
@@ -374,6 +376,7 @@ impl Database {
         uploads: &mut Task<Ended>,
     ) -> End {
         let mut failing_since: Option<Instant> = None;
+        let mut relook = Relook::default();
         loop {
             let to_the_end = self.syncs.want_capture();
             let step = driver.step(to_the_end).await;
@@ -389,7 +392,7 @@ impl Database {
                 Ok(step) => {
                     failing_since = None;
                     let often = if notice.is_none() { self.config.sync_interval } else { POLL };
-                    (step.next.min(often), notice)
+                    (step.next.min(often).min(relook.pause(step.seen)), notice)
                 }
                 Err(error) if error.is::<Discontinuity>() => {
                     return End::Again(format!("{error:#}"));
@@ -419,7 +422,7 @@ impl Database {
                 }
             };
             tokio::select! {
-                () = changed => {}
+                () = changed => relook.noticed(),
                 () = tokio::time::sleep(next) => {}
                 () = self.syncs.arrived() => {}
                 () = driver.status.moved() => {}
@@ -471,6 +474,30 @@ impl Database {
     async fn pause(&mut self, pause: Duration) {
         // Either way the loop looks at `stop` next.
         let _ = tokio::time::timeout(pause, self.stop.wait_for(|stop| *stop)).await;
+    }
+}
+
+/// When to look again after a notice that nothing was found for: the WAL's bytes change (and are noticed) before the
+/// commit is published, and that is not noticed at all.
+#[derive(Debug, Default)]
+struct Relook {
+    seen: Option<Position>,
+    pause: Option<Duration>,
+}
+
+impl Relook {
+    fn noticed(&mut self) {
+        self.pause = Some(RELOOK.0);
+    }
+
+    /// How long the next look may wait, after one that saw the WAL end at `seen`.
+    fn pause(&mut self, seen: Position) -> Duration {
+        if self.seen.replace(seen) != Some(seen) {
+            self.pause = None;
+        }
+        let pause = self.pause.unwrap_or(POLL);
+        self.pause = self.pause.map(|pause| pause * 2).filter(|pause| *pause <= RELOOK.1);
+        pause
     }
 }
 

@@ -74,6 +74,8 @@ pub struct Step {
     pub complete_until: Option<Timestamp>,
     /// Number of the last capture.
     pub captured: u64,
+    /// The end of the WAL.
+    pub seen: Position,
     /// The sweep under way, where there is one.
     pub sweeping: Option<Goal>,
     /// Bytes of the WAL file.
@@ -340,6 +342,7 @@ impl Engine {
             next: next.min(self.scrub.due().saturating_duration_since(now)),
             complete_until: (all_captured && self.sweep.is_none()).then_some(as_of),
             captured: self.chain.tip().last_sequence(),
+            seen: mark.position,
             sweeping: self.sweeping(),
             wal_bytes: self.capture.wal().file_size().unwrap_or(0),
             locks: self.checkpointer.locks(),

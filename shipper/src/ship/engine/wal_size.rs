@@ -24,12 +24,14 @@ const BLOCKED_WARNING: Duration = Duration::from_secs(60);
 impl Engine {
     /// Checkpoints or hands over, whichever is due.
     pub(super) fn keep_wal_small(&mut self, now: Instant, mark: Mark) -> anyhow::Result<()> {
-        if self.hold.is_restartable() && mark.position != self.hold.mark().position {
+        let used = self.wal_bytes_in_use(mark);
+        let moved = mark.position != self.hold.mark().position;
+        if self.hold.is_restartable() && moved && used < CHECKPOINT_BYTES {
             // The application went on after everything was backfilled: leave slot 0, where each of its commits would
-            // look at the whole WAL, for an early mark, once.
+            // look at the whole WAL, for an early mark, once. (Where there is much already, the mark moves right before
+            // our checkpoint: else the application's own would have it all to do, in the middle of a commit.)
             self.hand_over(now)?;
         }
-        let used = self.wal_bytes_in_use(mark);
         if used == 0 || self.backfilled == Some(mark.position) {
             return Ok(());
         }
@@ -46,9 +48,7 @@ impl Engine {
 
     /// Backfills without the lock; where a fast writer leaves no other way, under it.
     fn checkpoint(&mut self, now: Instant) -> anyhow::Result<()> {
-        let as_of = self.clock.now();
-        self.look(now, as_of, true)?;
-        let deadline = now + ROUNDS_FOR;
+        let mut deadline = None;
         let (mut rest, mut fast) = (u32::MAX, false);
         // A commit that falls between a backfill and the hand-over after it keeps the WAL from being restarted. Each
         // round has less to backfill, and so a better chance, as long as the application pauses between commits.
@@ -69,6 +69,10 @@ impl Engine {
                 break;
             }
             self.checkpointer.unblocked();
+            if deadline.is_none() {
+                // Most of it, so that the hand-over finds little to capture.
+                self.look(now, self.clock.now(), true)?;
+            }
             self.hand_over(now)?;
             let after = self.hold.mark().position;
             if after == mark.position {
@@ -81,7 +85,7 @@ impl Engine {
             let microseconds = (ended - began).as_micros().max(1);
             fast = u128::from(bytes) * 1_000_000 / microseconds > u128::from(FAST_BYTES_PER_SECOND);
             let shrinks = written <= rest / 2;
-            if fast || (!shrinks && ended >= deadline) {
+            if fast || (!shrinks && ended >= *deadline.get_or_insert(ended + ROUNDS_FOR)) {
                 break;
             }
             rest = written;
