@@ -54,7 +54,7 @@ fn protocol(scenario: Scenario) -> Protocol {
         FirstStart => Bounds { commits: 1, crashes: 1, truncates: 1, ..two },
         Kill => Bounds { crashes: 1, lost_answers: 1, syncs: 1, ..two },
         KillAmongRestarts => Bounds { commits: 3, crashes: 1, ..two },
-        Truncate => Bounds { crashes: 1, truncates: 1, ..two },
+        Truncate => Bounds { crashes: 1, truncates: 2, ..two },
         DyingWriter => Bounds { commits: 3, dying_writers: 1, ..two },
         OtherShipper => Bounds { crashes: 1, foreign_puts: 1, ..two },
         PowerCut => Bounds { power_losses: 1, ..two },
@@ -89,7 +89,7 @@ fn needed_in(step: Step) -> Scenario {
         | Step::RemoveAfterRecord
         | Step::SyncCaptures
         | Step::SyncWaitsForUpload => Kill,
-        Step::SweepEndsWithCapture => Truncate,
+        Step::EmptyWalsMayFollow | Step::SweepEndsWithCapture => Truncate,
         Step::BoundByWalIndex => DyingWriter,
         Step::ConditionalPut | Step::RunIdCheck | Step::RollForwardOnlyOurs => OtherShipper,
         Step::PositionCheckChecksum

@@ -191,9 +191,14 @@ impl Protocol {
         self.spool(world, pages, live);
     }
 
-    /// Whether new salts are what our read transaction allows for: one restart, from exactly where it stands.
+    /// Whether new salts are what our read transaction allows for: one restart, from exactly where it stands; and behind that
+    /// only incarnations that were left empty, since nothing is backfilled under a transaction on slot 0.
     fn goes_on_after_restart(&self, engine: &Engine) -> bool {
-        !self.has(Step::RestartOnlyFromCaptured) || engine.position == engine.held.mark
+        let Engine { held, position, .. } = engine;
+        let empty = position.frame == 0 && held.mark.salt != position.salt;
+        !self.has(Step::RestartOnlyFromCaptured)
+            || *position == held.mark
+            || empty && self.has(Step::EmptyWalsMayFollow)
     }
 
     fn spool(&self, world: &mut World, pages: Pages, end: Position) {

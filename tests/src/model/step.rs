@@ -9,6 +9,8 @@ pub enum Step {
     CaptureBeforeRelease,
     /// A restarted WAL is continuity only if it was restarted from exactly what was captured.
     RestartOnlyFromCaptured,
+    /// After such a restart the WAL may be restarted again as long as nothing is in it.
+    EmptyWalsMayFollow,
     /// No frame behind the wal-index's `mxFrame` is read.
     BoundByWalIndex,
     /// A saved position in an empty WAL that never was written to matches nothing.
@@ -69,10 +71,11 @@ pub enum Step {
 
 impl Step {
     /// All of them.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 32] = [
         Self::HandOverHandInHand,
         Self::CaptureBeforeRelease,
         Self::RestartOnlyFromCaptured,
+        Self::EmptyWalsMayFollow,
         Self::BoundByWalIndex,
         Self::EmptyWalProvesNothing,
         Self::PositionCheckSalts,
