@@ -3,6 +3,8 @@
 //!
 //! A database that cannot be attached is reported and tried again; it never stops the others.
 
+mod attached;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,43 +15,30 @@ use replica::store::Store;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
-use tracing::{error, info, warn};
+use tracing::{error, warn};
 
+use crate::chain::LocalChain;
 use crate::chain::disk::SystemDisk;
 use crate::chain::open::Open;
 use crate::chain::roll_forward::{RollForwardError, roll_forward};
-use crate::chain::{LocalChain, SpoolFull};
 use crate::clock::Clock;
 use crate::config::{DatabaseConfig, HeartbeatConfig};
-use crate::ship::capture::Discontinuity;
 use crate::ship::claims::{Claim, Claims};
-use crate::ship::engine::{Engine, POLL, Pace, Step};
+use crate::ship::engine::{Engine, Pace};
 use crate::ship::heartbeat::Pulse;
-use crate::ship::notify::{Notice, Watch};
-use crate::ship::status::{Phase, Status};
-use crate::ship::sweep::Goal;
+use crate::ship::notify::Watch;
+use crate::ship::status::Status;
 use crate::ship::sync::Syncs;
-use crate::ship::upload::{Ended, Uploader};
-use crate::wal::{attach, bytes::Position, checkpoint::LockReport, reader::wal_path};
+use crate::wal::attach;
 
 /// Pause before a database that could not be attached is tried again.
 const RETRY_ATTACH: Duration = Duration::from_secs(15);
 /// Shortest such pause, where somebody asks for the database meanwhile.
 const RETRY_ATTACH_ASKED: Duration = Duration::from_secs(1);
-/// Pause after a step that failed.
-const RETRY_STEP: Duration = Duration::from_secs(1);
 /// First and longest pause before a chain that could not go on is opened anew: it may cost reading the whole database.
 const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(120));
-/// First and longest pause before looking again after a notice that nothing was found for.
-const RELOOK: (Duration, Duration) = (Duration::from_millis(1), Duration::from_secs(1));
-/// How long steps may fail before the WAL is let go of.
-const FAILING_LONGEST: Duration = Duration::from_secs(60);
-/// How far the WAL may grow meanwhile, bytes.
-const FAILING_MOST: u64 = 256 << 20;
 /// Bytes that may always wait for the bucket.
 const SPOOL_LEAST: u64 = 1 << 30;
-/// How long the final sync may take; systemd is told to wait 20 s.
-const FINAL_SYNC: Duration = Duration::from_secs(15);
 /// How often the final sync looks whether the spool is empty.
 const FINAL_LOOK: Duration = Duration::from_millis(20);
 
@@ -303,158 +292,9 @@ impl Database {
         }
     }
 
-    /// Ships until something ends it.
-    async fn ship(
-        &mut self,
-        engine: Engine,
-        chain: &Arc<LocalChain>,
-        turn: OwnedSemaphorePermit,
-    ) -> End {
-        let status = self.status.clone();
-        let phase = match engine.sweeping() {
-            Some(Goal::Snapshot) => Phase::Snapshotting,
-            Some(Goal::CatchUp) => Phase::CatchingUp,
-            None => Phase::Shipping,
-        };
-        info!(page_size = %engine.page_size(), ?phase, "attached");
-        status.attached(engine.page_size(), phase, chain);
-        let (hurry, hurried) = watch::channel(false);
-        let uploader = Uploader::new(
-            self.store.clone(),
-            chain.clone(),
-            status.clone(),
-            self.config.sync_interval,
-            self.clock.clone(),
-            hurried,
-        );
-        let notice = self.notice();
-        let mut uploads = Task(tokio::spawn(in_span(uploader.run())));
-        let pulse = self.pulse();
-        let heartbeats = Task(tokio::spawn(in_span(async move { pulse.run().await })));
-        let mut driver = Driver {
-            engine: Some(engine),
-            chain: chain.clone(),
-            status,
-            clock: self.clock.clone(),
-            locks: LockReport::default(),
-            turn: Some(turn),
-        };
-        let end = self.drive(&mut driver, notice.as_ref(), &hurry, &mut uploads).await;
-        drop(heartbeats);
-        let LockReport { taken, longest } = driver.locks;
-        info!(taken, ?longest, "write locks held");
-        if let End::Stopped = end {
-            // A receiver that is gone has nothing left to hurry.
-            let _ = hurry.send(true);
-            let synced = tokio::time::timeout(FINAL_SYNC, driver.finish(&mut uploads));
-            match synced.await {
-                Ok(true) => {
-                    info!("stopped, everything is in the bucket");
-                    self.syncs.captured(0);
-                    self.syncs.durable(u64::MAX);
-                }
-                Ok(false) | Err(_) => {
-                    let (files, bytes) = chain.backlog();
-                    error!(files, bytes, "stopped before everything was in the bucket");
-                }
-            }
-            let pulse = self.pulse();
-            let written = tokio::time::timeout(Duration::from_secs(2), pulse.write());
-            if written.await.is_err() {
-                warn!("write the last heartbeat: out of time");
-            }
-        }
-        end
-    }
-
-    /// Steps the engine until something ends it.
-    async fn drive(
-        &mut self,
-        driver: &mut Driver,
-        notice: Option<&Notice>,
-        hurry: &watch::Sender<bool>,
-        uploads: &mut Task<Ended>,
-    ) -> End {
-        let mut failing_since: Option<Instant> = None;
-        let mut relook = Relook::default();
-        loop {
-            let to_the_end = self.syncs.want_capture();
-            let step = driver.step(to_the_end).await;
-            if let (true, Ok(Step { complete_until: Some(_), captured, .. })) = (to_the_end, &step)
-            {
-                self.syncs.captured(*captured);
-            }
-            if let Some(durable) = driver.status.durable_capture() {
-                self.syncs.durable(durable);
-            }
-            hurry.send_replace(self.syncs.in_a_hurry());
-            let (next, notice) = match step {
-                Ok(step) => {
-                    failing_since = None;
-                    let often = if notice.is_none() { self.config.sync_interval } else { POLL };
-                    (step.next.min(often).min(relook.pause(step.seen)), notice)
-                }
-                Err(error) if error.is::<Discontinuity>() => {
-                    return End::Again(format!("{error:#}"));
-                }
-                Err(error) if error.is::<SpoolFull>() => {
-                    match make_room(driver.chain.clone()).await {
-                        Ok(()) => (Duration::ZERO, None),
-                        Err(still) => return End::GiveUp(format!("{still:#}")),
-                    }
-                }
-                Err(error) => {
-                    let since = *failing_since.get_or_insert_with(Instant::now);
-                    // What cannot be captured keeps the application's WAL from being reused.
-                    let wal = std::fs::metadata(wal_path(&self.path()));
-                    let bytes = wal.map_or(0, |file| file.len());
-                    if since.elapsed() > FAILING_LONGEST || bytes > FAILING_MOST {
-                        return End::GiveUp(format!("{error:#}"));
-                    }
-                    // A busy writer's notices must not turn the pause into a hot loop.
-                    (RETRY_STEP, None)
-                }
-            };
-            let changed = async {
-                match notice {
-                    Some(notice) => notice.changed().await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                () = changed => relook.noticed(),
-                () = tokio::time::sleep(next) => {}
-                () = self.syncs.arrived() => {}
-                () = driver.status.moved() => {}
-                _ = self.stop.wait_for(|stop| *stop) => return End::Stopped,
-                ended = &mut uploads.0 => return match ended {
-                    Ok(ended @ Ended::OtherWriter(_)) => {
-                        End::NewGeneration(format!("{:#}", anyhow::Error::new(ended)))
-                    }
-                    Ok(ended @ Ended::Stale(_)) => End::Stale(format!("{ended}")),
-                    Ok(ended @ Ended::Local(_)) => End::Again(format!("{ended}")),
-                    Err(panic) => End::Again(format!("upload task: {panic}")),
-                },
-            }
-        }
-    }
-
     /// The database itself: SQLite keeps `-wal` and `-shm` beside the file that a link leads to.
     fn path(&self) -> PathBuf {
         std::fs::canonicalize(&self.config.path).unwrap_or_else(|_| self.config.path.clone())
-    }
-
-    fn notice(&self) -> Option<Notice> {
-        let watched = self.watch.as_ref()?.file(&wal_path(&self.path()));
-        watched
-            .inspect_err(|error| {
-                warn!(
-                    %error,
-                    "no notices of changes, looking once per sync interval instead\n\
-                     HINT: raise fs.inotify.max_user_watches"
-                );
-            })
-            .ok()
     }
 
     /// Pauses, at most until somebody asks for a sync.
@@ -475,99 +315,6 @@ impl Database {
         // Either way the loop looks at `stop` next.
         let _ = tokio::time::timeout(pause, self.stop.wait_for(|stop| *stop)).await;
     }
-}
-
-/// When to look again after a notice that nothing was found for: the WAL's bytes change (and are noticed) before the
-/// commit is published, and that is not noticed at all.
-#[derive(Debug, Default)]
-struct Relook {
-    seen: Option<Position>,
-    pause: Option<Duration>,
-}
-
-impl Relook {
-    fn noticed(&mut self) {
-        self.pause = Some(RELOOK.0);
-    }
-
-    /// How long the next look may wait, after one that saw the WAL end at `seen`.
-    fn pause(&mut self, seen: Position) -> Duration {
-        if self.seen.replace(seen) != Some(seen) {
-            self.pause = None;
-        }
-        let pause = self.pause.unwrap_or(POLL);
-        self.pause = self.pause.map(|pause| pause * 2).filter(|pause| *pause <= RELOOK.1);
-        pause
-    }
-}
-
-/// The engine, on its way to a blocking thread and back.
-struct Driver {
-    engine: Option<Engine>,
-    chain: Arc<LocalChain>,
-    status: Arc<Status>,
-    clock: Arc<dyn Clock>,
-    locks: LockReport,
-    turn: Option<OwnedSemaphorePermit>,
-}
-
-impl Driver {
-    async fn step(&mut self, to_the_end: bool) -> anyhow::Result<Step> {
-        let mut engine = self.engine.take().context("the engine was lost in an earlier step")?;
-        let (engine, step) = blocking(move || {
-            let step = engine.step(to_the_end);
-            (engine, step)
-        })
-        .await
-        .map_err(|error| Discontinuity(format!("{error:#}")))?;
-        self.engine = Some(engine);
-        self.status.spooled(self.chain.backlog());
-        if !matches!(&step, Ok(Step { sweeping: Some(_), .. })) {
-            // What was read is in the spool, or stuck: somebody else's turn.
-            self.turn = None;
-        }
-        match &step {
-            Ok(step) => {
-                self.locks = step.locks;
-                self.status.stepped(step, self.clock.now());
-            }
-            Err(failure) => {
-                let text = format!("{failure:#}");
-                let news = self.status.engine_failed(&text);
-                // The end of a generation is told by the one who begins the next.
-                if news && !failure.is::<Discontinuity>() {
-                    error!("{text}");
-                }
-            }
-        }
-        step
-    }
-
-    /// Captures everything that is committed, and waits until it is in the bucket; `false` where it is not.
-    async fn finish(&mut self, uploads: &mut Task<Ended>) -> bool {
-        loop {
-            match self.step(true).await {
-                Ok(step) if step.complete_until.is_some() => break,
-                Ok(_) => {}
-                Err(error) if error.is::<Discontinuity>() => return false,
-                Err(_) => tokio::time::sleep(FINAL_LOOK).await,
-            }
-        }
-        let deadline = Instant::now() + FINAL_SYNC;
-        while self.chain.backlog().0 > 0 && !uploads.0.is_finished() && Instant::now() < deadline {
-            tokio::time::sleep(FINAL_LOOK).await;
-        }
-        self.chain.backlog().0 == 0
-    }
-}
-
-/// Merges everything that waits; an error where that is still too much.
-async fn make_room(chain: Arc<LocalChain>) -> anyhow::Result<()> {
-    blocking(move || {
-        chain.compact(true)?;
-        Ok(chain.check_room()?)
-    })
-    .await?
 }
 
 /// A number that no other run has: files that this run uploads bear it.
