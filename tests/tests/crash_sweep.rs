@@ -11,7 +11,8 @@ use rand::rngs::StdRng;
 use seaworthy_tests::faulty_store::{Fault, When};
 use seaworthy_tests::memory_store::Condition;
 use seaworthy_tests::sim::application::Habits;
-use seaworthy_tests::sim::world::{Nature, World};
+use seaworthy_tests::sim::nature::Nature;
+use seaworthy_tests::sim::world::World;
 
 /// What a power failure leaves is drawn so often.
 const FATES: u64 = 3;
@@ -95,7 +96,7 @@ fn death(last: u64, what: &str, fates: u64, wrong: impl Fn(&mut World, u64)) {
 /// Calls of the store, and steps of the disk, where nothing goes wrong.
 fn clean() -> (u64, u64) {
     let world = run("nothing", |_| ());
-    let (tally, calls, steps) = (world.tally, world.faults.calls(), world.disk.steps());
+    let (tally, calls, steps) = (world.tally, world.faults.calls(), world.here.disk.steps());
     println!("{calls} calls of the store, {steps} steps of the disk, {tally:?}");
     assert!(tally.synced >= 4 && tally.generations == 1 && tally.points >= 7, "{tally:?}");
     assert!(calls > 12 && steps > 60, "{calls} calls, {steps} steps");
@@ -105,7 +106,7 @@ fn clean() -> (u64, u64) {
 #[test]
 fn the_process_may_die_at_any_step_of_the_disk() {
     let (_, steps) = clean();
-    death(steps, "death before step", 0, |world, number| world.disk.stop_at(number));
+    death(steps, "death before step", 0, |world, number| world.here.disk.stop_at(number));
 }
 
 #[test]
@@ -121,7 +122,7 @@ fn the_process_may_die_at_any_call_of_the_store() {
 fn the_power_may_fail_at_any_step() {
     let (calls, steps) = clean();
     let what = "power failure before step";
-    death(steps, what, FATES, |world, number| world.disk.stop_at(number));
+    death(steps, what, FATES, |world, number| world.here.disk.stop_at(number));
     for when in [When::Before, When::After] {
         let what = format!("power failure {when:?} call");
         death(calls, &what, FATES, |world, number| world.faults.stop_at(number, when));
@@ -132,7 +133,7 @@ fn the_power_may_fail_at_any_step() {
 fn any_step_may_fail_and_the_process_go_on() {
     let (calls, steps) = clean();
     for number in 1..=steps {
-        run(&format!("failure of step {number}"), |world| world.disk.fail_at(number));
+        run(&format!("failure of step {number}"), |world| world.here.disk.fail_at(number));
     }
     for fault in [Fault::Before, Fault::After, Fault::Late(2), Fault::Denied, Fault::Truncated] {
         for number in 1..=calls {

@@ -7,8 +7,8 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use seaworthy_tests::sim::nature::Tally;
 use seaworthy_tests::sim::schedule::{Report, run};
-use seaworthy_tests::sim::world::Tally;
 
 const SEEDS: u64 = 1000;
 

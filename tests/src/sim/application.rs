@@ -58,6 +58,11 @@ pub struct Application {
     path: PathBuf,
     habits: Habits,
     connection: Option<Connection>,
+    /// Looks at what is committed.
+    witness: Option<Connection>,
+    /// Reads for long.
+    reader: Option<Connection>,
+    in_transaction: bool,
 }
 
 impl Application {
@@ -74,7 +79,22 @@ impl Application {
         Connection::open(path)?.execute_batch(
             "CREATE TABLE tally (n INTEGER NOT NULL); INSERT INTO tally VALUES (0)",
         )?;
-        let mut application = Self { path: path.to_owned(), habits, connection: None };
+        Self::reopen(path, habits)
+    }
+
+    /// Begins with a database that is there.
+    ///
+    /// # Errors
+    /// SQLite refuses.
+    pub fn reopen(path: &Path, habits: Habits) -> Result<Self> {
+        let mut application = Self {
+            path: path.to_owned(),
+            habits,
+            connection: None,
+            witness: None,
+            reader: None,
+            in_transaction: false,
+        };
         application.open()?;
         Ok(application)
     }
@@ -115,12 +135,16 @@ impl Application {
         // SQLite looks at the database with the first statement.
         db.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
         self.connection = Some(db);
+        self.witness = Some(Connection::open(&self.path)?);
+        self.in_transaction = false;
         Ok(())
     }
 
     /// Closes the database as applications should; the last one to do so checkpoints.
     pub fn close(&mut self) {
+        self.reader = None;
         self.connection = None;
+        self.witness = None;
     }
 
     /// Dies.
@@ -128,10 +152,48 @@ impl Application {
     /// # Errors
     /// SQLite refuses.
     pub fn kill(&mut self) -> Result<()> {
-        if let Some(db) = self.connection.take() {
+        let all = [self.reader.take(), self.connection.take(), self.witness.take()];
+        for db in all.iter().flatten() {
             db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         }
         Ok(())
+    }
+
+    /// A second connection begins to read, and stays in its transaction; or it ends that.
+    ///
+    /// # Errors
+    /// SQLite refuses.
+    pub fn read_on(&mut self) -> Result<&'static str> {
+        if self.connection.is_none() {
+            return Ok("(closed)");
+        }
+        if self.reader.take().is_some() {
+            return Ok("the reader ends");
+        }
+        let reader = Connection::open(&self.path)?;
+        reader.execute_batch("BEGIN; SELECT count(*) FROM sqlite_schema")?;
+        self.reader = Some(reader);
+        Ok("a reader begins")
+    }
+
+    /// A transaction begins that stays open while other things happen; or it ends.
+    ///
+    /// # Errors
+    /// SQLite refuses.
+    pub fn hold_on(&mut self, random: &mut StdRng) -> Result<&'static str> {
+        let Some(db) = &self.connection else { return Ok("(closed)") };
+        let sql = match (self.in_transaction, random.random_bool(0.7)) {
+            // More than the cache holds: uncommitted frames stand in the WAL.
+            (false, _) => {
+                "BEGIN IMMEDIATE; INSERT INTO item (name, body) WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT \
+                 i + 1 FROM n WHERE i < 40) SELECT 'held ' || i, hex(zeroblob(200)) || i FROM n"
+            }
+            (true, true) => "UPDATE tally SET n = n + 1; COMMIT",
+            (true, false) => "ROLLBACK",
+        };
+        db.execute_batch(sql).context("hold a transaction")?;
+        self.in_transaction = !self.in_transaction;
+        Ok(sql)
     }
 
     /// Does something, and says what.
@@ -140,6 +202,10 @@ impl Application {
     /// SQLite refuses: only a checkpoint may find others in its way.
     pub fn work(&mut self, random: &mut StdRng) -> Result<&'static str> {
         let Some(db) = &mut self.connection else { return Ok("(closed)") };
+        if self.in_transaction {
+            db.execute_batch("UPDATE item SET body = hex(zeroblob(90)) WHERE id % 7 = 0")?;
+            return Ok("in its transaction");
+        }
         if random.random_bool(0.5) {
             writer::transaction(db, random)?;
             return Ok("transaction");
@@ -170,7 +236,7 @@ impl Application {
     /// # Errors
     /// SQLite refuses.
     pub fn state(&self) -> Result<Option<u64>> {
-        let Some(db) = &self.connection else { return Ok(None) };
+        let Some(db) = &self.witness else { return Ok(None) };
         let mut pages = Pages::default();
         let mut statement = db.prepare_cached("SELECT pgno, data FROM sqlite_dbpage")?;
         let mut rows = statement.query([])?;
@@ -187,7 +253,7 @@ impl Application {
     /// # Errors
     /// SQLite refuses.
     pub fn copy_to(&self, path: &Path) -> Result<()> {
-        let db = self.connection.as_ref().context("not open")?;
+        let db = self.witness.as_ref().context("not open")?;
         db.execute("VACUUM INTO ?1", [path.display().to_string()]).context("copy")?;
         let wal = "PRAGMA journal_mode = WAL";
         Connection::open(path)?.query_row(wal, [], |_| Ok(())).context("switch to WAL")?;

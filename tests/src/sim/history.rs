@@ -48,7 +48,7 @@ impl Pages {
 }
 
 /// Every state since the beginning; one comes again where power was lost or an old file was put back.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct History {
     states: Vec<u64>,
 }

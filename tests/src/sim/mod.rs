@@ -2,7 +2,7 @@
 //! around them made up: time, the bucket, the disk, crashes, power failures, foreign hands.
 //!
 //! - [`schedule`]: from a seed to what happens, and [`schedule::run`], which does it.
-//! - [`world`]: what may happen. [`oracle`], [`history`]: what must be true whatever does.
+//! - [`world`], `foreign`: what may happen. [`oracle`], [`history`]: what must be true whatever does.
 //! - [`shipper`], [`application`]: who acts. [`clock`], [`disk`], [`power`]: what they act in.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
@@ -10,7 +10,9 @@
 pub mod application;
 pub mod clock;
 pub mod disk;
+mod foreign;
 pub mod history;
+pub mod nature;
 pub mod oracle;
 pub mod power;
 pub mod schedule;

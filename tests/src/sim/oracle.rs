@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Cursor;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use replica::format::{
     Checksum, DatabaseChecksum, Decoder, Level, PageNumber, Txid, page_checksum,
 };
@@ -33,8 +33,8 @@ struct Copy {
     sums: BTreeMap<u32, Checksum>,
     checksum: DatabaseChecksum,
     txid: Option<Txid>,
-    /// The place in the history.
-    place: usize,
+    /// The place in each history that it can be of.
+    places: Vec<Option<usize>>,
     timestamp: Option<jiff::Timestamp>,
 }
 
@@ -43,14 +43,14 @@ impl Oracle {
     ///
     /// # Errors
     /// What is wrong with the bucket.
-    pub async fn check(&mut self, store: &dyn Store, history: &History) -> Result<()> {
+    pub async fn check(&mut self, store: &dyn Store, histories: &[History]) -> Result<()> {
         for chain in store.chains().await? {
             let snapshots = store.list_ltx(chain, Level::SNAPSHOT).await?;
             let syncs = store.list_ltx(chain, Level::SYNC).await?;
             ensure!(snapshots.len() < 2, "{chain}: {} snapshots", snapshots.len());
             ensure!(syncs.is_empty() || !snapshots.is_empty(), "{chain}: files, but no snapshot");
             for object in snapshots.into_iter().chain(syncs) {
-                self.look(store, chain, &object, history).await.with_context(|| {
+                self.look(store, chain, &object, histories).await.with_context(|| {
                     format!("{chain}: level {}, {}", object.level, object.txids)
                 })?;
             }
@@ -63,7 +63,7 @@ impl Oracle {
         store: &dyn Store,
         chain: Chain,
         object: &LtxObject,
-        history: &History,
+        histories: &[History],
     ) -> Result<()> {
         let key = Key::Ltx(LtxKey { chain, level: object.level, txids: object.txids });
         let checksum = store.head(&key).await?.checksum.context("no checksum beside it")?.raw();
@@ -73,7 +73,7 @@ impl Oracle {
         }
         let content = read_all(store, &key, LARGEST_FILE).await?;
         let copy = self.chains.entry(chain).or_default();
-        copy.apply(object, checksum, &content, history)?;
+        copy.apply(object, checksum, &content, histories)?;
         self.states.insert(copy.pages.state());
         Ok(())
     }
@@ -81,8 +81,8 @@ impl Oracle {
     /// Whether some generation ends with the state at `place` (which may have been there at other times, too).
     #[must_use]
     pub fn ends_with(&self, history: &History, place: usize) -> bool {
-        let state = history.at(place);
-        self.chains.values().any(|copy| copy.txid.is_some() && history.at(copy.place) == state)
+        let ends = self.chains.values().filter(|copy| copy.txid.is_some());
+        ends.map(|copy| copy.pages.state()).any(|state| history.at(place) == Some(state))
     }
 
     /// Whether some restore point is the state at `place`.
@@ -110,7 +110,7 @@ impl Copy {
         object: &LtxObject,
         checksum: u64,
         content: &[u8],
-        history: &History,
+        histories: &[History],
     ) -> Result<()> {
         let mut decoder = Decoder::new(Cursor::new(content))?;
         let header = *decoder.header();
@@ -138,12 +138,24 @@ impl Copy {
         ensure!(post == self.checksum.value(), "says that it leads to {post}, which is not so");
         self.txid = Some(object.txids.max());
         self.timestamp = Some(header.timestamp);
-        let place = history.find(self.place, self.pages.state());
-        self.place = place.with_context(|| match history.find(0, self.pages.state()) {
-            Some(place) => format!("state {place} after state {}", self.place),
-            None => format!("a state that never was (after state {})", self.place),
-        })?;
-        Ok(())
+        self.find_place(histories)
+    }
+
+    /// The state must follow the one before it in the history of the one machine that this generation is of.
+    fn find_place(&mut self, histories: &[History]) -> Result<()> {
+        // A machine that was copied since has the same past.
+        let past = self.places.first().copied().unwrap_or(Some(0));
+        self.places.resize(histories.len(), past);
+        let state = self.pages.state();
+        let before = self.places.clone();
+        for (place, history) in self.places.iter_mut().zip(histories) {
+            *place = place.and_then(|place| history.find(place, state));
+        }
+        if self.places.iter().any(Option::is_some) {
+            return Ok(());
+        }
+        let known: Vec<_> = histories.iter().map(|history| history.find(0, state)).collect();
+        bail!("state {known:?} (by history) after state {before:?}");
     }
 
     fn set(&mut self, number: PageNumber, page: &[u8]) {

@@ -6,7 +6,8 @@ use anyhow::{Result, anyhow};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use crate::sim::world::{Nature, Tally, World};
+use crate::sim::nature::{Nature, Tally};
+use crate::sim::world::World;
 
 /// What may happen, by its weight.
 #[derive(Debug, Clone, Copy)]
@@ -33,9 +34,12 @@ enum Event {
     PutStateBack,
     KeepDatabase,
     PutDatabaseBack,
+    CloneMachine,
+    ChangePlaces,
+    WorkLong,
 }
 
-const EVENTS: [(u32, Event); 22] = [
+const EVENTS: [(u32, Event); 25] = [
     (300, Event::Work),
     (100, Event::Pass),
     (6, Event::Jump),
@@ -58,6 +62,9 @@ const EVENTS: [(u32, Event); 22] = [
     (3, Event::PutStateBack),
     (4, Event::KeepDatabase),
     (2, Event::PutDatabaseBack),
+    (2, Event::CloneMachine),
+    (40, Event::ChangePlaces),
+    (16, Event::WorkLong),
 ];
 
 /// What a seed came to.
@@ -137,6 +144,9 @@ fn happen(world: &mut World, events: &[(u32, Event)]) -> Result<()> {
         Event::PutStateBack => world.put_state_back()?,
         Event::KeepDatabase => world.keep_database()?,
         Event::PutDatabaseBack => world.put_database_back()?,
+        Event::CloneMachine => world.clone_machine()?,
+        Event::ChangePlaces => world.change_places(),
+        Event::WorkLong => world.work_long()?,
     }
     Ok(())
 }
