@@ -40,7 +40,11 @@ fn whatever_happens_every_restore_point_is_a_committed_state_and_what_was_acknow
                     let Report { result, log } = run(seed);
                     match result {
                         Ok(tally) => total.lock().unwrap().add(tally),
-                        Err(error) => failed.lock().unwrap().push((log.len(), seed, error, log)),
+                        Err(error) => {
+                            // At once, for runs of hours that somebody ends.
+                            eprintln!("seed {seed}: {error:#}");
+                            failed.lock().unwrap().push((log.len(), seed, error, log));
+                        }
                     }
                 }
             });

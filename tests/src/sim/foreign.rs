@@ -1,17 +1,45 @@
-//! What others do to a shipper: its application, its operator, its disk, its bucket, the power.
+//! What happens to a shipper: by time, its application, its operator, its disk, its bucket, the power.
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use jiff::SignedDuration;
 use rand::Rng;
 
 use crate::faulty_store::Fault;
 use crate::memory_store::Condition;
 use crate::sim::application::{Application, Habits};
 use crate::sim::power::{Tail, beside};
-use crate::sim::world::{Site, World};
+use crate::sim::site::Site;
+use crate::sim::world::World;
 
 impl World {
+    /// Time passes, mostly a little.
+    pub fn pass(&mut self) {
+        let time = match self.random.random_range(0..20) {
+            0 => Duration::from_secs(6),
+            1 => Duration::from_secs(25 * 60 * 60),
+            2..6 => Duration::from_millis(1500),
+            _ => Duration::from_millis(self.random.random_range(1..150)),
+        };
+        self.clock.pass(time);
+        self.note(format!("{time:?} later"));
+    }
+
+    /// Exactly this time passes.
+    pub fn wait(&mut self, time: Duration) {
+        self.clock.pass(time);
+        self.note(format!("{time:?} later"));
+    }
+
+    /// Somebody sets the clock.
+    pub fn jump(&mut self) {
+        let by = SignedDuration::from_secs(self.random.random_range(-90_000..90_000));
+        self.clock.jump(by);
+        self.note(format!("the clock is set by {by:?}"));
+    }
+
     /// The application stops, or dies, and is there again at once (`again`) or later.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 //!
 //! - [`schedule`]: from a seed to what happens, and [`schedule::run`], which does it.
 //! - [`world`], `foreign`: what may happen. [`oracle`], [`history`]: what must be true whatever does.
-//! - [`shipper`], [`application`]: who acts. [`clock`], [`disk`], [`power`]: what they act in.
+//! - [`shipper`], [`application`]: who acts, on a [`site`]. [`clock`], [`disk`], [`power`]: what they act in.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
@@ -17,4 +17,5 @@ pub mod oracle;
 pub mod power;
 pub mod schedule;
 pub mod shipper;
+pub mod site;
 pub mod world;

@@ -8,41 +8,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
-use jiff::SignedDuration;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tempfile::TempDir;
 
-use crate::faulty_store::{Faults, FaultyStore};
+use crate::faulty_store::Faults;
 use crate::memory_store::MemoryStore;
 use crate::sim::application::Application;
 use crate::sim::clock::SimClock;
-use crate::sim::disk::SimDisk;
 use crate::sim::history::History;
 use crate::sim::nature::{Nature, Tally};
 use crate::sim::oracle::Oracle;
 use crate::sim::shipper::{End, Home, Outcome, Shipper};
+use crate::sim::site::Site;
 
 /// Rounds in which a world without trouble must come to rest.
 const PATIENCE: u32 = 40;
-
-/// A machine: an application, a shipper, and the disk that both are on.
-#[derive(Debug)]
-pub struct Site {
-    /// The application.
-    pub application: Application,
-    /// What goes wrong with the disk.
-    pub disk: Arc<SimDisk>,
-    pub(super) home: Home,
-    pub(super) shipper: Option<Shipper>,
-    /// Where everything of it stands.
-    pub(super) directory: PathBuf,
-    /// Which of the histories is its own.
-    pub(super) history: usize,
-    /// Whether there is an older copy of the shipper's directory, of the database.
-    pub(super) old_state: bool,
-    pub(super) old_database: bool,
-}
 
 /// The world.
 #[derive(Debug)]
@@ -72,42 +53,6 @@ pub struct World {
     /// What a sync acknowledged: history, and place in it.
     acknowledged: Vec<(usize, usize)>,
     runs: u64,
-}
-
-impl Site {
-    /// A machine with everything in `directory`.
-    pub(super) fn new(
-        application: Application,
-        directory: PathBuf,
-        history: usize,
-        nature: &Nature,
-        bucket: &MemoryStore,
-        faults: &Faults,
-        clock: &Arc<SimClock>,
-    ) -> Result<Self> {
-        let disk = SimDisk::new(faults.clone());
-        let home = Home {
-            database: application.path().to_owned(),
-            directory: directory.join("state"),
-            store: Arc::new(FaultyStore::new(Arc::new(bucket.clone()), faults.clone())),
-            clock: clock.clone(),
-            disk: disk.clone(),
-            runtime: tokio::runtime::Builder::new_current_thread().enable_all().build()?,
-            spool_limit: nature.spool_limit,
-            sync_interval: nature.sync_interval,
-        };
-        let (old_state, old_database) = (false, false);
-        Ok(Self {
-            application,
-            disk,
-            home,
-            shipper: None,
-            directory,
-            history,
-            old_state,
-            old_database,
-        })
-    }
 }
 
 impl World {
@@ -188,31 +133,6 @@ impl World {
         };
         self.note(format!("application: {}", did.get(..60).unwrap_or(did)));
         self.note_state()
-    }
-
-    /// Time passes, mostly a little.
-    pub fn pass(&mut self) {
-        let time = match self.random.random_range(0..20) {
-            0 => Duration::from_secs(6),
-            1 => Duration::from_secs(25 * 60 * 60),
-            2..6 => Duration::from_millis(1500),
-            _ => Duration::from_millis(self.random.random_range(1..150)),
-        };
-        self.clock.pass(time);
-        self.note(format!("{time:?} later"));
-    }
-
-    /// Exactly this time passes.
-    pub fn wait(&mut self, time: Duration) {
-        self.clock.pass(time);
-        self.note(format!("{time:?} later"));
-    }
-
-    /// Somebody sets the clock.
-    pub fn jump(&mut self) {
-        let by = SignedDuration::from_secs(self.random.random_range(-90_000..90_000));
-        self.clock.jump(by);
-        self.note(format!("the clock is set by {by:?}"));
     }
 
     /// Starts a shipper where none runs.
