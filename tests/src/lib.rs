@@ -13,6 +13,7 @@ pub mod model;
 pub mod process;
 pub mod s3_server;
 pub mod scene;
+pub mod shipped;
 pub mod shipping;
 pub mod sim;
 pub mod stores;
