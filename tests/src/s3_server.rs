@@ -49,6 +49,7 @@ struct State {
     counts: BTreeMap<String, u64>,
     denied: Vec<String>,
     conditions: Conditions,
+    discards_parts: bool,
 }
 
 /// What the server makes of `If-None-Match: *`.
@@ -216,6 +217,11 @@ impl S3Server {
     /// From now on treats conditional writes like this.
     pub fn conditions(&self, conditions: Conditions) {
         lock(&self.state).conditions = conditions;
+    }
+
+    /// From now on keeps only the size of what comes in parts, so that an upload may be larger than the memory.
+    pub fn discard_parts(&self) {
+        lock(&self.state).discards_parts = true;
     }
 
     /// From now on answers these operations with 403 (`ListObjectsV2` among them makes a missing

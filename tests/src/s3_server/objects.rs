@@ -8,8 +8,10 @@ use bytes::{Bytes, BytesMut};
 /// An object as stored.
 #[derive(Debug, Clone)]
 pub struct Object {
-    /// Its bytes.
+    /// Its bytes; none of them where the server discards what comes in parts.
     pub content: Bytes,
+    /// How many it has.
+    pub size: u64,
     /// User metadata, without `x-amz-meta-`.
     pub metadata: HashMap<String, String>,
     /// When it was written.
@@ -22,7 +24,7 @@ pub struct Object {
 struct Upload {
     key: String,
     metadata: HashMap<String, String>,
-    parts: BTreeMap<i32, (String, Bytes)>,
+    parts: BTreeMap<i32, (String, Bytes, u64)>,
 }
 
 /// Why an upload in parts cannot be completed.
@@ -65,6 +67,7 @@ impl Objects {
     pub(super) fn replace(&mut self, key: &str, content: Bytes) {
         let etag = self.version();
         if let Some(object) = self.objects.get_mut(key) {
+            object.size = content.len() as u64;
             (object.content, object.etag) = (content, etag);
         } else {
             self.put(key.to_owned(), content, HashMap::new());
@@ -77,8 +80,20 @@ impl Objects {
         content: Bytes,
         metadata: HashMap<String, String>,
     ) -> String {
+        let size = content.len() as u64;
+        self.put_sized(key, content, size, metadata)
+    }
+
+    fn put_sized(
+        &mut self,
+        key: String,
+        content: Bytes,
+        size: u64,
+        metadata: HashMap<String, String>,
+    ) -> String {
         let etag = self.version();
-        let object = Object { content, metadata, modified: SystemTime::now(), etag: etag.clone() };
+        let modified = SystemTime::now();
+        let object = Object { content, size, metadata, modified, etag: etag.clone() };
         self.objects.insert(key, object);
         etag
     }
@@ -97,9 +112,15 @@ impl Objects {
         id
     }
 
-    pub(super) fn add_part(&mut self, id: &str, number: i32, content: Bytes) -> Option<String> {
+    pub(super) fn add_part(
+        &mut self,
+        id: &str,
+        number: i32,
+        content: Bytes,
+        size: u64,
+    ) -> Option<String> {
         let etag = self.version();
-        self.uploads.get_mut(id)?.parts.insert(number, (etag.clone(), content));
+        self.uploads.get_mut(id)?.parts.insert(number, (etag.clone(), content, size));
         Some(etag)
     }
 
@@ -119,18 +140,20 @@ impl Objects {
             return Err(CompletionError::Exists);
         }
         let mut content = BytesMut::new();
+        let mut size = 0;
         let mut last = 0;
         for (number, named_etag) in named {
             match upload.parts.get(number) {
-                Some((etag, part)) if etag == named_etag && *number > last => {
+                Some((etag, part, length)) if etag == named_etag && *number > last => {
                     content.extend_from_slice(part);
+                    size += length;
                 }
                 _ => return Err(CompletionError::InvalidPart),
             }
             last = *number;
         }
         let upload = self.uploads.remove(id).ok_or(CompletionError::NoSuchUpload)?;
-        Ok(self.put(upload.key, content.freeze(), upload.metadata))
+        Ok(self.put_sized(upload.key, content.freeze(), size, upload.metadata))
     }
 
     /// Lists keys after `cursor` (a key, or a common prefix whose keys are all skipped).
