@@ -39,6 +39,8 @@ pub enum Command {
     Restore(RestoreArgs),
     /// List the points that a database can be restored to
     Points(PointsArgs),
+    /// Check databases, bucket, rights and clock, and say what to do
+    Doctor(DoctorArgs),
 }
 
 /// `shipper run`.
@@ -71,6 +73,14 @@ pub struct StatusArgs {
     /// Print one JSON document
     #[arg(long)]
     pub json: bool,
+}
+
+/// `shipper doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// The configuration
+    #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
+    pub config: PathBuf,
 }
 
 /// Which database, and how to reach it.

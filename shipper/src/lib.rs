@@ -29,5 +29,6 @@ pub fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Status(args) => commands::status::run(&args),
         Command::Restore(args) => commands::restore::run(args),
         Command::Points(args) => commands::points::run(args),
+        Command::Doctor(args) => commands::doctor::run(&args),
     }
 }

@@ -185,6 +185,12 @@ pub trait Store: Send + Sync + Debug {
 
     /// Writes (or overwrites) one of the small documents.
     async fn put_document(&self, key: &Key, content: Bytes) -> Result<(), StoreError>;
+
+    /// Whether the credentials could delete from here; `None` where that is no right of the store's own. Nothing is
+    /// deleted to find out: what is asked for is an object that does not exist.
+    async fn may_delete(&self) -> Result<Option<bool>, StoreError> {
+        Ok(None)
+    }
 }
 
 /// Reads a whole (small) object, refusing one above `limit` bytes.

@@ -167,6 +167,28 @@ impl Store for S3Store {
             .await?;
         Ok(())
     }
+
+    async fn may_delete(&self) -> Result<Option<bool>, StoreError> {
+        // Rights are looked at first. Under a condition that cannot hold, a versioned bucket does not even note that
+        // something that never was is gone.
+        let object = format!("{}/{}", self.prefix, uuid::Uuid::now_v7());
+        let call = self.client.call(&object, Action::DELETE, 0);
+        let answer = self
+            .client
+            .run(&call, || async {
+                let request = self.client.sdk().delete_object().bucket(self.client.bucket());
+                let request = request.key(&object).if_match("\"never\"");
+                request.send().await.map_err(|error| Failure::of(&error))
+            })
+            .await;
+        match answer.map_err(StoreError::from) {
+            Ok(_) | Err(StoreError::NotFound { .. } | StoreError::Precondition { .. }) => {
+                Ok(Some(true))
+            }
+            Err(StoreError::Denied { .. }) => Ok(Some(false)),
+            Err(failure) => Err(failure),
+        }
+    }
 }
 
 /// A size as the SDK has it; never negative in practice.

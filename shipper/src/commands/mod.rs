@@ -1,5 +1,6 @@
 //! One module for each command: arguments in, effects and one result out.
 
+pub mod doctor;
 pub mod points;
 pub mod restore;
 pub mod run;

@@ -115,4 +115,9 @@ impl Store for Moderated {
         let _permit = self.moderation.request().await;
         self.store.put_document(key, content).await
     }
+
+    async fn may_delete(&self) -> Result<Option<bool>, StoreError> {
+        let _permit = self.moderation.request().await;
+        self.store.may_delete().await
+    }
 }

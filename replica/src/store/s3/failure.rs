@@ -30,6 +30,7 @@ pub(super) struct Action {
 impl Action {
     pub(super) const GET: Self = Self { name: "s3:GetObject" };
     pub(super) const PUT: Self = Self { name: "s3:PutObject" };
+    pub(super) const DELETE: Self = Self { name: "s3:DeleteObject" };
     pub(super) const LIST: Self = Self { name: "s3:ListBucket" };
     pub(super) const ABORT: Self = Self { name: "s3:AbortMultipartUpload" };
 }
