@@ -21,7 +21,9 @@ fn nature() -> Nature {
     let habits =
         Habits { page_size: 512, rows: 50, auto_vacuum: 1, autocheckpoint: 30, full: false };
     let (condition, sync_interval) = (Condition::Honoured, Duration::ZERO);
-    Nature { habits, condition, spool_limit: 1 << 30, sync_interval }
+    // So few that some captures are groups of files.
+    let most_frames = 20;
+    Nature { habits, condition, spool_limit: 1 << 30, sync_interval, most_frames }
 }
 
 /// A first snapshot with changes in the middle, single files, merged ones, a checkpoint, a clean stop, commits that

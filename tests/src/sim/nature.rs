@@ -19,6 +19,8 @@ pub struct Nature {
     pub spool_limit: u64,
     /// Shortest time between two captures.
     pub sync_interval: Duration,
+    /// Most frames in one file of a capture.
+    pub most_frames: u32,
 }
 
 impl Nature {
@@ -42,6 +44,7 @@ impl Nature {
             condition,
             spool_limit: if random.random_bool(0.1) { 300_000 } else { 1 << 30 },
             sync_interval: Duration::from_millis(random.random_range(0..200)),
+            most_frames: [7, 60, 1 << 20][random.random_range(0..3)],
         }
     }
 }

@@ -43,6 +43,8 @@ pub struct Home {
     pub spool_limit: u64,
     /// Shortest time between two captures.
     pub sync_interval: Duration,
+    /// Most frames in one file of a capture.
+    pub most_frames: u32,
 }
 
 /// A running shipper of one database.
@@ -93,6 +95,7 @@ impl Shipper {
         let pace = Pace {
             sync_interval: home.sync_interval,
             slice: Duration::ZERO,
+            most_frames: home.most_frames,
             ..Pace::new(Duration::ZERO)
         };
         let engine =

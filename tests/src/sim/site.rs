@@ -58,6 +58,7 @@ impl Site {
             runtime: tokio::runtime::Builder::new_current_thread().enable_all().build()?,
             spool_limit: nature.spool_limit,
             sync_interval: nature.sync_interval,
+            most_frames: nature.most_frames,
         };
         let (old_state, old_database) = (false, false);
         Ok(Self {
