@@ -1,0 +1,132 @@
+//! Databases that come and go while the shipper runs, and many of them.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::Connection;
+use seaworthy_tests::process::Process;
+use seaworthy_tests::shipping::{Shipping, peak_memory, same_rows};
+use seaworthy_tests::writer;
+
+const LIMIT: Duration = Duration::from_secs(240);
+const MANY: usize = 100;
+
+fn shipping(directory: &Path) -> Shipping {
+    let url = format!("file://{}", directory.join("replica").display());
+    Shipping::new(directory, &url, "", Vec::new())
+}
+
+fn started(shipping: &Shipping, name: &str, glob: &Path) -> Process {
+    let shipper = shipping.start(&[(name, glob)], "100ms").unwrap();
+    assert!(!shipper.output().contains("ERROR"), "{}", shipper.output());
+    shipper
+}
+
+fn refused(shipping: &Shipping) -> String {
+    let output = shipping.ask(&["status"], 1).unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn what_appears_is_shipped_and_of_two_that_want_one_place_the_first_keeps_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    let shipping = shipping(directory.path());
+    for site in ["one", "two", "three"] {
+        fs::create_dir_all(at("srv").join(site)).unwrap();
+    }
+    // Nothing is there yet.
+    let mut shipper = started(&shipping, "{stem}", &at("srv/*/*.db"));
+    writer::create(&at("srv/one/app.db"), 4096, 100).unwrap();
+    // Asked for, it is found at once.
+    shipping.ask(&["sync", "app"], 0).unwrap();
+    shipping.restore("app", &at("copy.db")).unwrap();
+    same_rows(&at("copy.db"), &at("srv/one/app.db")).unwrap();
+
+    // A second one of that name, and a second path to the first one.
+    writer::create(&at("srv/two/app.db"), 4096, 7).unwrap();
+    std::os::unix::fs::symlink(at("srv/one/app.db"), at("srv/three/link.db")).unwrap();
+    shipper.until(LIMIT, || shipping.ask(&["status"], 1).is_ok()).unwrap();
+    let output = shipping.ask(&["sync"], 1).unwrap();
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(text.contains("would be named app, as "), "{text}");
+    assert!(text.contains("the same file as database app"), "{text}");
+    assert!(text.contains("\nHINT: "), "{text}");
+    let told = refused(&shipping);
+    assert!(told.contains("two/app.db  not shipped") && told.contains("not attached"), "{told}");
+    assert!(shipper.output().contains("not shipped: would be named app"), "{}", shipper.output());
+
+    // The first one goes on.
+    let db = Connection::open(at("srv/one/app.db")).unwrap();
+    db.execute_batch("CREATE TABLE more (a); INSERT INTO more VALUES (1)").unwrap();
+    shipping.ask(&["sync", "app"], 0).unwrap();
+    shipping.restore("app", &at("again.db")).unwrap();
+    same_rows(&at("again.db"), &at("srv/one/app.db")).unwrap();
+    drop(db);
+
+    // Deleted, it is reported, and waited for.
+    for suffix in ["", "-wal", "-shm"] {
+        let _ = fs::remove_file(at(&format!("srv/one/app.db{suffix}")));
+    }
+    let gone = |shipper: &Process| shipper.output().contains("no such file");
+    while !gone(&shipper) {
+        shipper.until(LIMIT, || true).unwrap();
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    writer::create(&at("srv/one/app.db"), 4096, 3).unwrap();
+    shipping.ask(&["sync", "app", "--timeout", "60s"], 0).unwrap();
+    shipping.restore("app", &at("third.db")).unwrap();
+    same_rows(&at("third.db"), &at("srv/one/app.db")).unwrap();
+    shipper.stop(LIMIT).unwrap();
+}
+
+#[test]
+fn two_configured_paths_to_one_file_are_a_wrong_configuration() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    writer::create(&at("app.db"), 4096, 1).unwrap();
+    std::os::unix::fs::symlink(at("app.db"), at("link.db")).unwrap();
+    let shipping = shipping(directory.path());
+    shipping.configure(&[("a", &at("app.db")), ("b", &at("link.db"))], "1s").unwrap();
+    let output = shipping.ask(&["run"], 2).unwrap();
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(text.contains("are the same file") && text.contains("\nHINT: "), "{text}");
+}
+
+#[test]
+fn a_hundred_databases_in_one_process() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    let shipping = shipping(directory.path());
+    fs::create_dir(at("srv")).unwrap();
+    let databases: Vec<PathBuf> = (0..MANY).map(|n| at(&format!("srv/db-{n:03}.db"))).collect();
+    for path in &databases {
+        writer::create(path, 4096, 10).unwrap();
+    }
+    let mut shipper = started(&shipping, "{stem}", &at("srv/*.db"));
+    for (n, path) in databases.iter().enumerate() {
+        let db = Connection::open(path).unwrap();
+        db.execute_batch(&format!("CREATE TABLE last (n); INSERT INTO last VALUES ({n})")).unwrap();
+    }
+    let output = shipping.ask(&["sync", "--timeout", "4m"], 0).unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(text.lines().count(), MANY, "{text}");
+    let process = PathBuf::from(format!("/proc/{}", shipper.id()));
+    let files = fs::read_dir(process.join("fd")).unwrap().count();
+    let threads = fs::read_dir(process.join("task")).unwrap().count();
+    println!(
+        "{MANY} databases: {files} files, {threads} threads, {} kB at most",
+        peak_memory(&shipper).unwrap() >> 10
+    );
+    assert!(threads <= 8, "{threads} threads");
+    assert!(files <= 60 + 14 * MANY, "{files} open files");
+    shipper.kill().unwrap();
+    for n in [0, 17, MANY - 1] {
+        let copy = at(&format!("copy-{n}.db"));
+        shipping.restore(&format!("db-{n:03}"), &copy).unwrap();
+        same_rows(&copy, &databases[n]).unwrap();
+    }
+}
