@@ -79,18 +79,22 @@ impl<'a> Killing<'a> {
         for kill in 0..kills {
             let mut shipper = self.shipping.spawn(&databases, "50ms").unwrap();
             // Most kills come early: while it attaches, reads its state, takes the snapshot.
-            let patience = 1 << self.random.random_range(3..10);
+            let patience = 1 << self.random.random_range(3..11);
             std::thread::sleep(Duration::from_millis(self.random.random_range(0..patience)));
-            if kill % 7 == 6 {
+            if kill % 5 == 4 {
                 until_it_says(&mut shipper, "ready").unwrap();
                 let count = bank::count(&source).unwrap();
-                shipper.stop(LIMIT).unwrap();
-                if shipper.output().contains("everything is in the bucket") {
-                    self.acknowledged.push(Acknowledged { count, at: Timestamp::now() });
-                }
-            } else {
-                shipper.kill().unwrap();
+                self.shipping
+                    .ask(&["sync"], 0)
+                    .unwrap_or_else(|error| panic!("{error:#}\n{}", shipper.output()));
+                self.acknowledged.push(Acknowledged { count, at: Timestamp::now() });
             }
+            if kill % 11 == 10 {
+                until_it_says(&mut shipper, "ready").unwrap();
+                shipper.stop(LIMIT).unwrap();
+            }
+            // Whatever it was doing. Already stopped is fine.
+            shipper.kill().unwrap();
         }
         let mut shipper = self.shipping.start(&databases, "50ms").unwrap();
         let work = application.stop().unwrap();
@@ -131,6 +135,8 @@ impl<'a> Killing<'a> {
         })
         .unwrap();
         println!("{} states in {} generations", states.len(), generations.len());
+        // No kill is a reason to begin anew with a snapshot of everything.
+        assert_eq!(generations.len(), 1, "{generations:?}");
         assert_eq!(states.iter().map(|(_, count)| *count).max(), Some(commits));
         for Acknowledged { count, at } in &self.acknowledged {
             let there = states.iter().filter(|(time, _)| time <= at).map(|(_, count)| *count).max();
