@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use rand::rngs::StdRng;
@@ -155,15 +155,23 @@ fn write(path: &PathBuf, seed: u64, pause: Duration, stop: &AtomicBool) -> Resul
 /// Brings everything from the write-ahead log into the database file, as the application's last close does.
 ///
 /// # Errors
-/// Somebody still reads or writes.
+/// Somebody still reads or writes after ten seconds.
 pub fn checkpoint_truncate(path: &Path) -> Result<()> {
+    let limit = Duration::from_secs(10);
     let connection = Connection::open(path).context("open database")?;
-    connection.busy_timeout(Duration::from_secs(10)).context("set busy timeout")?;
-    let busy: i64 = connection
-        .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))
-        .context("checkpoint")?;
-    ensure!(busy == 0, "checkpoint of {} is blocked", path.display());
-    Ok(())
+    connection.busy_timeout(limit).context("set busy timeout")?;
+    let deadline = Instant::now() + limit;
+    // SQLite waits for readers and writers by itself, but not for somebody else's checkpoint.
+    loop {
+        let busy: i64 = connection
+            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))
+            .context("checkpoint")?;
+        if busy == 0 {
+            return Ok(());
+        }
+        ensure!(Instant::now() < deadline, "checkpoint of {} is blocked", path.display());
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 /// Compares two database files byte for byte.

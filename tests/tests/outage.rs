@@ -1,0 +1,158 @@
+//! A bucket that refuses everything for a while, under an application that never stops writing.
+//!
+//! The application meets no error; its log and the shipper's spool stay bounded; nobody has to do anything for the
+//! shipping to resume; and every commit arrives, also when the shipper is restarted, or killed, in the middle.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use replica::store::Store;
+use seaworthy_tests::application::Application;
+use seaworthy_tests::fault_proxy::{Fault, FaultProxy};
+use seaworthy_tests::process::Process;
+use seaworthy_tests::s3_server::S3Server;
+use seaworthy_tests::scene::{Scene, generations, in_commit_order};
+use seaworthy_tests::shipping::Shipping;
+
+const LIMIT: Duration = Duration::from_secs(60);
+const OUTAGE: Duration = Duration::from_secs(6);
+/// Far above what either should need, far below what an outage without bounds would make of them.
+const WAL_BOUND: u64 = 128 << 20;
+const SPOOL_BOUND: u64 = 512 << 20;
+
+struct Outage {
+    server: S3Server,
+    proxy: FaultProxy,
+    scene: Scene,
+}
+
+impl Outage {
+    fn new() -> Self {
+        let server = S3Server::start();
+        let proxy = FaultProxy::start(server.address());
+        let options = format!("endpoint = \"{}\"\nregion = \"us-east-1\"", proxy.endpoint);
+        let scene = Scene::with(|directory| {
+            Shipping::new(directory, &server.url("outage"), &options, server.environment())
+        });
+        Self { scene: scene.unwrap(), server, proxy }
+    }
+
+    fn store(&self) -> Arc<dyn Store> {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let root = seaworthy_tests::stores::s3_root(&self.server, &self.server.endpoint, "outage");
+        runtime.block_on(root).database("app").unwrap()
+    }
+
+    /// Lets time pass; gives the most bytes that the log and the spool had.
+    fn watch(&self, time: Duration) -> (u64, u64) {
+        let wal = shipper::wal::reader::wal_path(&self.scene.source);
+        let (mut most_wal, mut most_spool) = (0, 0);
+        let end = Instant::now() + time;
+        while Instant::now() < end {
+            most_wal = most_wal.max(std::fs::metadata(&wal).map_or(0, |wal| wal.len()));
+            most_spool = most_spool.max(size(&self.scene.at("state")));
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        (most_wal, most_spool)
+    }
+
+    fn work_through(&self, application: Application, shipper: &mut Process) {
+        // What was written during the outage is in the bucket without anybody's help.
+        let sync = ["sync", "--timeout", "60s"];
+        self.scene
+            .shipping
+            .ask(&sync, 0)
+            .unwrap_or_else(|error| panic!("{error:#}\n{}", shipper.output()));
+        let work =
+            application.stop().unwrap_or_else(|error| panic!("{error:#}\n{}", shipper.output()));
+        shipper.stop(LIMIT).unwrap();
+        self.scene
+            .latest_is_the_source()
+            .unwrap_or_else(|error| panic!("{error:#}\n{}", shipper.output()));
+        let states = self.scene.states(self.store().as_ref()).unwrap();
+        in_commit_order(&states).unwrap();
+        println!("{work:?}, {} states", states.len());
+        assert_eq!(states.last().unwrap().count, work.commits);
+        assert_eq!(generations(&states).len(), 1, "{}", shipper.output());
+    }
+}
+
+fn size(directory: &Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(directory) else { return 0 };
+    let size = |entry: std::fs::DirEntry| match entry.metadata() {
+        Ok(metadata) if metadata.is_dir() => size(&entry.path()),
+        Ok(metadata) => metadata.len(),
+        // It went up just now.
+        Err(_) => 0,
+    };
+    entries.flatten().map(size).sum()
+}
+
+#[test]
+fn a_bucket_that_refuses_everything_for_a_while() {
+    let outage = Outage::new();
+    let mut shipper = outage.scene.start().unwrap();
+    let application = Application::start(&outage.scene.source, &[]).unwrap();
+    outage.scene.shipping.ask(&["sync"], 0).unwrap();
+    for fault in
+        [Fault::Answer(503, "SlowDown"), Fault::Answer(403, "AccessDenied"), Fault::ResetBefore]
+    {
+        outage.proxy.random(1, 1, &[fault]);
+        let fired = outage.proxy.fired();
+        let (wal, spool) = outage.watch(OUTAGE / 2);
+        println!("{fault:?}: WAL {} MB, state {} MB", wal >> 20, spool >> 20);
+        assert!(outage.proxy.fired() > fired, "nothing was refused");
+        assert!(wal < WAL_BOUND, "the log grew to {wal} bytes");
+        assert!(spool < SPOOL_BOUND, "the state grew to {spool} bytes");
+        outage.proxy.heal();
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    outage.work_through(application, &mut shipper);
+}
+
+#[test]
+fn a_shipper_restarted_and_killed_in_the_middle_of_an_outage() {
+    let outage = Outage::new();
+    let mut shipper = outage.scene.start().unwrap();
+    let application = Application::start(&outage.scene.source, &["pause_us=300"]).unwrap();
+    outage.scene.shipping.ask(&["sync"], 0).unwrap();
+    outage.proxy.random(1, 1, &[Fault::Answer(503, "SlowDown")]);
+    outage.watch(OUTAGE / 4);
+    shipper.kill().unwrap();
+    outage.watch(OUTAGE / 8);
+    let mut shipper = outage.scene.start().unwrap();
+    let (wal, spool) = outage.watch(OUTAGE / 2);
+    println!("WAL {} MB, state {} MB", wal >> 20, spool >> 20);
+    assert!(wal < WAL_BOUND, "the log grew to {wal} bytes");
+    assert!(spool < SPOOL_BOUND, "the state grew to {spool} bytes");
+    shipper.stop(LIMIT).unwrap();
+    let mut shipper = outage.scene.start().unwrap();
+    outage.watch(OUTAGE / 4);
+    outage.proxy.heal();
+    outage.work_through(application, &mut shipper);
+}
+
+/// The answers that lie: what took effect and was reported as failed is not uploaded as something else.
+#[test]
+fn a_line_that_breaks_after_the_effect() {
+    let outage = Outage::new();
+    outage.proxy.random(
+        7,
+        3,
+        &[Fault::ResetAfter, Fault::ResetBefore, Fault::Answer(500, "InternalError")],
+    );
+    let mut shipper = outage.scene.spawn().unwrap();
+    let application = Application::start(&outage.scene.source, &["pause_us=300"]).unwrap();
+    for kill in 0..4 {
+        outage.watch(OUTAGE / 4 + Duration::from_millis(kill * 77));
+        shipper.kill().unwrap();
+        shipper = outage.scene.spawn().unwrap();
+    }
+    outage.watch(OUTAGE / 4);
+    outage.proxy.heal();
+    println!("{} faults", outage.proxy.fired());
+    outage.work_through(application, &mut shipper);
+}

@@ -1,0 +1,108 @@
+//! Two shippers where there should be one: on the same database, and on the same place in the bucket; and one with
+//! a state directory of long ago.
+//!
+//! No generation ever has two writers: each one's files follow each other, and every state is one that its source
+//! committed.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::path::Path;
+use std::time::Duration;
+
+use seaworthy_tests::application::Application;
+use seaworthy_tests::process::{Process, command, run};
+use seaworthy_tests::scene::{Found, Scene, generations, in_commit_order};
+use seaworthy_tests::shipping::Shipping;
+
+const TURN: Duration = Duration::from_millis(1500);
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A shipper with a state of its own in `directory`, and the replica of `scene`.
+fn another(scene: &Scene, directory: &Path) -> Shipping {
+    let url = format!("file://{}", scene.at("replica").display());
+    Shipping::new(directory, &url, "", Vec::new())
+}
+
+fn copy(from: &Path, to: &Path) {
+    // In a process of its own: closing a file drops the locks that this process has on it.
+    run(command("cp").arg("-a").arg(from).arg(to), 0).unwrap();
+}
+
+fn stop(shippers: [&mut Process; 2]) -> String {
+    let mut said = String::new();
+    for shipper in shippers {
+        shipper.stop(LIMIT).unwrap();
+        said += &shipper.output();
+        said += "----\n";
+    }
+    said
+}
+
+/// The most transactions that a state of each generation holds.
+fn ends(states: &[Found]) -> Vec<u64> {
+    let most = |chain| {
+        states.iter().filter(|state| state.chain == chain).map(|state| state.count).max().unwrap()
+    };
+    generations(states).into_iter().map(most).collect()
+}
+
+#[test]
+fn on_the_same_database_with_a_state_of_its_own() {
+    let scene = Scene::new(4096, 0).unwrap();
+    let mut first = scene.start().unwrap();
+    let application = Application::start(&scene.source, &["pause_us=500"]).unwrap();
+    std::thread::sleep(TURN);
+    let elsewhere = tempfile::tempdir().unwrap();
+    let databases = [("app", scene.source.as_path())];
+    let mut second = another(&scene, elsewhere.path()).start(&databases, "50ms").unwrap();
+    std::thread::sleep(TURN * 2);
+    let commits = application.stop().unwrap().commits;
+    let said = stop([&mut first, &mut second]);
+    let states = scene.states(scene.store().unwrap().as_ref()).unwrap();
+    in_commit_order(&states).unwrap_or_else(|error| panic!("{error:#}\n{said}"));
+    // Both see everything, so both end at the same state, each in its own generation.
+    assert_eq!(ends(&states), [commits, commits], "{said}");
+    scene.latest_is_the_source().unwrap_or_else(|error| panic!("{error:#}\n{said}"));
+}
+
+#[test]
+fn another_database_under_the_same_name() {
+    let (scene, other) = (Scene::new(4096, 0).unwrap(), Scene::new(1024, 1).unwrap());
+    let mut first = scene.start().unwrap();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let databases = [("app", other.source.as_path())];
+    let mut second = another(&scene, elsewhere.path()).start(&databases, "50ms").unwrap();
+    let applications =
+        [&scene, &other].map(|scene| Application::start(&scene.source, &["pause_us=500"]).unwrap());
+    std::thread::sleep(TURN * 2);
+    let mut commits = applications.map(|application| application.stop().unwrap().commits);
+    let said = stop([&mut first, &mut second]);
+    let states = scene.states(scene.store().unwrap().as_ref()).unwrap();
+    in_commit_order(&states).unwrap_or_else(|error| panic!("{error:#}\n{said}"));
+    let mut ends = ends(&states);
+    ends.sort_unstable();
+    commits.sort_unstable();
+    assert_eq!(ends, commits, "{said}");
+}
+
+/// The state directory of weeks ago comes back from a backup of the disk, the database stays.
+#[test]
+fn an_old_state_directory() {
+    let scene = Scene::new(4096, 0).unwrap();
+    let application = Application::start(&scene.source, &["pause_us=500"]).unwrap();
+    let mut shipper = scene.start().unwrap();
+    std::thread::sleep(TURN);
+    shipper.kill().unwrap();
+    copy(&scene.at("state"), &scene.at("old"));
+    let mut shipper = scene.start().unwrap();
+    std::thread::sleep(TURN);
+    shipper.stop(LIMIT).unwrap();
+    std::fs::remove_dir_all(scene.at("state")).unwrap();
+    std::fs::rename(scene.at("old"), scene.at("state")).unwrap();
+    let mut shipper = scene.start().unwrap();
+    std::thread::sleep(TURN);
+    let commits = application.stop().unwrap().commits;
+    let states = scene.finish(&mut shipper).unwrap();
+    in_commit_order(&states).unwrap();
+    assert_eq!(states.last().unwrap().count, commits);
+}
