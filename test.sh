@@ -99,7 +99,11 @@ step_clippy() { limit 1500 cargo clippy --workspace --all-targets -- -D warnings
 step_doc() { RUSTDOCFLAGS='-D warnings -A rustdoc::private-intra-doc-links' limit 900 cargo doc --no-deps --workspace --document-private-items; }
 step_deny() { cargo deny check --hide-inclusion-graph licenses bans sources; }
 step_build() { limit 1500 cargo build --workspace --bins --tests; }
-step_test() { limit 1500 cargo test --workspace --no-run && offline limit 1500 cargo test --workspace --no-fail-fast; }
+step_test() {
+    local programs=$LOGS/test-programs.json
+    limit 1500 cargo test --workspace --no-run --message-format=json-render-diagnostics >"$programs" || return 1
+    offline limit 1500 python3 tests/suites.py <"$programs" && offline limit 600 cargo test --workspace --doc
+}
 step_aws() { limit 600 cargo fetch --locked && offline limit 1500 tests/aws/run; }
 step_demo() { limit 600 ./demo.sh; }
 

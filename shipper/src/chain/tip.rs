@@ -168,6 +168,13 @@ impl LocalChain {
         Ok(())
     }
 
+    /// The place in the WAL proves nothing any more: what differs must be caught up.
+    pub fn doubt(&self) {
+        if let Some(state) = &mut self.tip().state {
+            state.position = None;
+        }
+    }
+
     /// Gives up what waits (and with `frozen`, what is being uploaded); what it said is caught up later.
     ///
     /// # Errors

@@ -67,6 +67,8 @@ pub struct Database {
     pub claims: Arc<Claims>,
     /// Turns to read a whole database: a thousand first snapshots at once would leave no thread to anybody else.
     pub turns: Arc<Semaphore>,
+    /// Whether the last attachment ended in doubt about what it had captured.
+    pub doubt: bool,
     /// Becomes true when the program is to stop.
     pub stop: watch::Receiver<bool>,
 }
@@ -166,6 +168,7 @@ impl Database {
                 return Ok(());
             }
             End::Again(reason) => {
+                self.doubt = true;
                 warn!("{reason}\nwhat differs is caught up in {pause:?}");
                 self.status.engine_failed(&reason);
             }
@@ -211,7 +214,7 @@ impl Database {
         }
     }
 
-    async fn attach(&self) -> anyhow::Result<Attached> {
+    async fn attach(&mut self) -> anyhow::Result<Attached> {
         let path = self.path();
         let (at, claims, name) = (path.clone(), self.claims.clone(), self.config.name.clone());
         let (claim, attachable) = blocking(move || {
@@ -223,6 +226,9 @@ impl Database {
             warn!("{}: {warning}", path.display());
         }
         let chain = self.open_chain(attachable.page_size).await?;
+        if self.doubt {
+            chain.doubt();
+        }
         let pace = Pace::new(self.config.sync_interval);
         let clock = self.clock.clone();
         let shared = chain.clone();
@@ -231,7 +237,9 @@ impl Database {
                 .with_context(|| format!("attach {}", path.display()))
         })
         .await?;
-        Ok(Attached { engine: attached?, chain, _claim: claim })
+        let engine = attached?;
+        self.doubt = false;
+        Ok(Attached { engine, chain, _claim: claim })
     }
 
     /// Opens the chain, and reads back from the bucket what a crash took from it.

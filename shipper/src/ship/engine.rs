@@ -33,9 +33,6 @@ const HAND_OVER_EVERY: Duration = Duration::from_millis(100);
 /// How often the files are compared with their names, and the WAL is looked at without a notice.
 pub const POLL: Duration = Duration::from_secs(5);
 
-/// Frames from which an application's SQLite makes a checkpoint by itself, unless told otherwise.
-const AUTOCHECKPOINT_FRAMES: u32 = 1000;
-
 /// How fast an engine goes.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
@@ -200,11 +197,21 @@ impl Engine {
     /// # Errors
     /// [`Discontinuity`] (this engine cannot go on), [`crate::chain::SpoolFull`], or a failure that may pass.
     pub fn step(&mut self, to_the_end: bool) -> anyhow::Result<Step> {
+        self.try_step(to_the_end).map_err(|error| {
+            let another = error.chain().any(|cause| {
+                cause.downcast_ref::<rusqlite::Error>().is_some_and(sqlite::is_another_file)
+            });
+            // A file that became another one under an open connection: only a new connection can tell what it is now.
+            if another { Discontinuity(format!("{error:#}")).into() } else { error }
+        })
+    }
+
+    fn try_step(&mut self, to_the_end: bool) -> anyhow::Result<Step> {
         let now = self.clock.monotonic();
         let polled = self.check_files(now, to_the_end)?;
         let as_of = self.clock.now();
         let mark = self.look(now, as_of, to_the_end)?;
-        self.check_settled(now, mark, polled);
+        self.check_settled(mark, polled)?;
         self.go_on_with_sweep().map_err(|error| {
             // What it wrote is in the spool; else a sweep that failed half-way has a hole that only another one heals.
             let whole = error.is::<SpoolFull>();
@@ -233,9 +240,14 @@ impl Engine {
             .last_capture
             .is_none_or(|last| now.duration_since(last) >= self.pace.sync_interval);
         let captured = if mark.position != self.capture.position() && (sync_due || to_the_end) {
-            self.last_capture = Some(now);
+            let before = self.chain.tip().last_sequence();
             let purpose = self.purpose();
-            self.capture.capture(reader, self.hold.mark(), mark, as_of, purpose)
+            let captured = self.capture.capture(reader, self.hold.mark(), mark, as_of, purpose);
+            // A WAL that was only restarted has nothing to ship: the commit that follows at once must not wait.
+            if self.chain.tip().last_sequence() != before {
+                self.last_capture = Some(now);
+            }
+            captured
         } else {
             Ok(Vec::new())
         };
@@ -299,25 +311,20 @@ impl Engine {
         Ok(due)
     }
 
-    /// With everything backfilled, the database's file stays as it is until the WAL has enough for a checkpoint. Where it
-    /// does not, something other than SQLite has written to it: the source is compared with what was shipped, at once.
-    fn check_settled(&mut self, now: Instant, mark: Mark, polled: bool) {
-        let Some(settled) = self.settled else { return };
+    /// With everything backfilled and the held transaction on slot 0 nobody can make a checkpoint, so the database's file
+    /// stays as it is until we move on. Where it does not, something other than SQLite has written to it.
+    fn check_settled(&mut self, mark: Mark, polled: bool) -> Result<(), Discontinuity> {
+        let Some(settled) = self.settled else { return Ok(()) };
         let moved = self.backfilled != Some(mark.position);
-        if !moved && !polled {
-            return;
+        if (moved || polled) && self.checkpointer.files().stamp() != Some(settled) {
+            return Err(Discontinuity(
+                "the database's file was written by something other than SQLite".to_owned(),
+            ));
         }
         if moved {
             self.settled = None;
         }
-        let few = !moved || mark.position.frame < AUTOCHECKPOINT_FRAMES;
-        if few && self.checkpointer.files().stamp() != Some(settled) {
-            tracing::warn!(
-                "the database's file was written by something other than SQLite: comparing it"
-            );
-            self.settled = None;
-            self.scrub = scrub::Schedule::new(now);
-        }
+        Ok(())
     }
 
     fn wal_bytes_in_use(&self, mark: Mark) -> u64 {

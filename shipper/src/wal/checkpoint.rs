@@ -54,6 +54,7 @@ pub struct Checkpointer {
     blocked_since: Option<Instant>,
     /// How far the last incomplete checkpoint came, and since when.
     stuck: Option<(u32, Instant)>,
+    busy_since: Option<Instant>,
 }
 
 impl Checkpointer {
@@ -75,6 +76,7 @@ impl Checkpointer {
             backoff: BACKOFF.0,
             blocked_since: None,
             stuck: None,
+            busy_since: None,
         })
     }
 
@@ -147,6 +149,12 @@ impl Checkpointer {
     #[must_use]
     pub fn files(&self) -> &Arc<Files> {
         &self.files
+    }
+
+    /// Notes whether the application is making a checkpoint itself; returns for how long it always has been.
+    pub fn busy(&mut self, busy: bool, now: Instant) -> Duration {
+        self.busy_since = busy.then(|| self.busy_since.unwrap_or(now));
+        self.busy_since.map_or(Duration::ZERO, |since| now.duration_since(since))
     }
 
     /// Notes how far a checkpoint came that was kept from its end, and says whether the same reader of the application

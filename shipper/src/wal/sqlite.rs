@@ -169,6 +169,13 @@ pub fn is_busy(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(rusqlite::ErrorCode::DatabaseBusy))
 }
 
+/// The file does not hold what the connection believes of it.
+#[must_use]
+pub fn is_another_file(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+    matches!(error.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase))
+}
+
 /// `WalIndexHdr`, 48 bytes in native byte order, as 12 words.
 const HEADER_WORDS: usize = 12;
 

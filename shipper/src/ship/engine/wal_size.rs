@@ -16,6 +16,8 @@ const FAST_BYTES_PER_SECOND: u64 = 24 << 20;
 /// Tries without the lock, one after the other, and how long they may take together without getting shorter.
 const MOST_ROUNDS: u32 = 20;
 const ROUNDS_FOR: Duration = Duration::from_millis(100);
+/// How long the application may be found making a checkpoint before that is no help any more.
+const BUSY_LONGEST: Duration = Duration::from_secs(2);
 /// Without a commit for this long, what is left in the WAL is backfilled.
 const QUIET: Duration = Duration::from_secs(1);
 /// How long a reader of the application may keep the WAL from shrinking before it is worth a warning.
@@ -49,7 +51,7 @@ impl Engine {
     /// Backfills without the lock; where a fast writer leaves no other way, under it.
     fn checkpoint(&mut self, now: Instant) -> anyhow::Result<()> {
         let mut deadline = None;
-        let (mut rest, mut fast) = (u32::MAX, false);
+        let (mut rest, mut fast, mut busy) = (u32::MAX, false, false);
         // A commit that falls between a backfill and the hand-over after it keeps the WAL from being restarted. Each
         // round has less to backfill, and so a better chance, as long as the application pauses between commits.
         for _ in 0..MOST_ROUNDS {
@@ -57,10 +59,8 @@ impl Engine {
             self.hand_over(now)?;
             let mark = self.hold.mark();
             let result = self.checkpointer.passive()?;
-            if result.busy {
-                break;
-            }
-            if result.backfilled < mark.position.frame {
+            busy = result.busy;
+            if !busy && result.backfilled < mark.position.frame {
                 let long = self.checkpointer.is_stuck(result.backfilled, now);
                 if long || self.wal_bytes_in_use(mark) < LOCK_BYTES {
                     self.blocked(now);
@@ -69,13 +69,13 @@ impl Engine {
                 break;
             }
             self.checkpointer.unblocked();
-            if deadline.is_none() {
+            if deadline.is_none() && !busy {
                 // Most of it, so that the hand-over finds little to capture.
                 self.look(now, self.clock.now(), true)?;
             }
             self.hand_over(now)?;
             let after = self.hold.mark().position;
-            if after == mark.position {
+            if after == mark.position && !busy {
                 self.complete(mark.position);
                 return Ok(());
             }
@@ -85,13 +85,16 @@ impl Engine {
             let microseconds = (ended - began).as_micros().max(1);
             fast = u128::from(bytes) * 1_000_000 / microseconds > u128::from(FAST_BYTES_PER_SECOND);
             let shrinks = written <= rest / 2;
-            if fast || (!shrinks && ended >= *deadline.get_or_insert(ended + ROUNDS_FOR)) {
+            if fast || busy || (!shrinks && ended >= *deadline.get_or_insert(ended + ROUNDS_FOR)) {
                 break;
             }
             rest = written;
         }
         let used = self.wal_bytes_in_use(self.hold.mark());
-        if used >= 3 * LOCK_BYTES || (used >= LOCK_BYTES && fast) {
+        // An application that is making a checkpoint itself, and does not write meanwhile, needs no help at first.
+        let busy_for = self.checkpointer.busy(busy, now);
+        let helped = busy && busy_for < BUSY_LONGEST;
+        if (used >= 3 * LOCK_BYTES && !helped) || (used >= LOCK_BYTES && fast) {
             // Also where the application is checkpointing (as fast as it writes, it always is), and where it reads:
             // while nothing is written, one of its short readers after the other goes away.
             self.look(now, self.clock.now(), true)?;
