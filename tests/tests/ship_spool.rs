@@ -139,7 +139,7 @@ fn waiting_files_become_one_and_a_frozen_one_never_changes() {
     }
     let frozen = attached.chain.next_upload().unwrap().unwrap();
     let content = std::fs::read(&frozen.entry.path).unwrap();
-    assert_eq!(attached.files(), [frozen.entry.path.clone()]);
+    assert_eq!(attached.files(), std::slice::from_ref(&frozen.entry.path));
     for _ in 0..70 {
         attached.commit();
         attached.capture();
