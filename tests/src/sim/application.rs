@@ -236,15 +236,36 @@ impl Application {
     /// # Errors
     /// SQLite refuses.
     pub fn state(&self) -> Result<Option<u64>> {
-        let Some(db) = &self.witness else { return Ok(None) };
-        let mut pages = Pages::default();
-        let mut statement = db.prepare_cached("SELECT pgno, data FROM sqlite_dbpage")?;
-        let mut rows = statement.query([])?;
-        while let Some(row) = rows.next()? {
-            pages.set(row.get(0)?, row.get_ref(1)?.as_blob()?);
-        }
-        Ok(Some(pages.state()))
+        self.witness.as_ref().map(state).transpose()
     }
+
+    /// A second connection of the application's, for what it does in the middle of something else.
+    ///
+    /// # Errors
+    /// SQLite refuses.
+    pub fn second(&self) -> Result<Option<Connection>> {
+        if self.connection.is_none() || self.in_transaction {
+            return Ok(None);
+        }
+        let db = Connection::open(&self.path)?;
+        db.busy_timeout(Duration::ZERO)?;
+        db.pragma_update(None, "wal_autocheckpoint", self.habits.autocheckpoint)?;
+        Ok(Some(db))
+    }
+}
+
+/// The state that a connection sees.
+///
+/// # Errors
+/// SQLite refuses.
+pub fn state(db: &Connection) -> Result<u64> {
+    let mut pages = Pages::default();
+    let mut statement = db.prepare_cached("SELECT pgno, data FROM sqlite_dbpage")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        pages.set(row.get(0)?, row.get_ref(1)?.as_blob()?);
+    }
+    Ok(pages.state())
 }
 
 impl Application {

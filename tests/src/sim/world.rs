@@ -4,7 +4,7 @@
 //! its state is noted; whenever something died or was acknowledged, the bucket is held against what was noted.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use crate::faulty_store::Faults;
 use crate::memory_store::MemoryStore;
-use crate::sim::application::Application;
+use crate::sim::application::{Application, state};
 use crate::sim::clock::SimClock;
 use crate::sim::history::History;
 use crate::sim::nature::{Nature, Tally};
@@ -162,7 +162,35 @@ impl World {
     /// # Errors
     /// What [`World::check`] finds.
     pub fn step(&mut self, to_the_end: bool) -> Result<Outcome> {
-        self.act("step", |shipper, _| shipper.step(to_the_end))
+        let second =
+            if self.random.random_bool(0.3) { self.here.application.second()? } else { None };
+        let Some(db) = second else {
+            return self.act("step", |shipper, _| shipper.step(to_the_end));
+        };
+        let states = Arc::new(Mutex::new(Vec::new()));
+        let (committed, mut random) = (states.clone(), StdRng::seed_from_u64(self.random.random()));
+        self.clock.interrupt(Some(Box::new(move || {
+            // Busy where the lock is held; then nothing happens.
+            if random.random_bool(0.4)
+                && db.execute_batch("UPDATE tally SET n = n + 1").is_ok()
+                && let Ok(state) = state(&db)
+            {
+                committed.lock().unwrap().push(state);
+            }
+        })));
+        // Noted before the shipper may be found to have shipped them.
+        let Some(shipper) = &mut self.here.shipper else {
+            self.clock.interrupt(None);
+            return Ok(Outcome::Done("not running"));
+        };
+        let outcome = shipper.step(to_the_end);
+        self.clock.interrupt(None);
+        for state in states.lock().unwrap().drain(..) {
+            self.histories[self.here.history].push(state);
+        }
+        let newest = self.history().newest();
+        self.note(format!("  interrupted, up to state {newest}"));
+        self.act("step", |_, _| outcome)
     }
 
     /// One try to upload.
@@ -209,7 +237,10 @@ impl World {
         self.note(format!("{what}: {outcome:?}"));
         if self.faults.is_stopped() {
             self.die()?;
-        } else if let Outcome::Ended(end, _) = &outcome {
+        } else if let Outcome::Ended(end, why) = &outcome {
+            // Nobody but SQLite touches the files while a shipper runs: there is no reason to lose the thread.
+            let lost = what == "step" && *end == End::Again && !why.contains("sweep: ");
+            ensure!(!lost, "lost the WAL's thread: {why}");
             self.tally.ended += 1;
             self.end(*end)?;
         }
