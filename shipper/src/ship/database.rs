@@ -24,7 +24,7 @@ use crate::chain::roll_forward::{RollForwardError, roll_forward};
 use crate::clock::Clock;
 use crate::config::{DatabaseConfig, HeartbeatConfig};
 use crate::ship::claims::{Claim, Claims};
-use crate::ship::engine::{Engine, Pace};
+use crate::ship::engine::{Engine, Pace, hint};
 use crate::ship::heartbeat::Pulse;
 use crate::ship::notify::Watch;
 use crate::ship::status::Status;
@@ -67,6 +67,8 @@ pub struct Database {
     pub claims: Arc<Claims>,
     /// Turns to read a whole database: a thousand first snapshots at once would leave no thread to anybody else.
     pub turns: Arc<Semaphore>,
+    /// Whether this process has read back all that the bucket had of earlier ones.
+    pub read_back: bool,
     /// Whether the last attachment ended in doubt about what it had captured.
     pub doubt: bool,
     /// Becomes true when the program is to stop.
@@ -111,7 +113,7 @@ impl Database {
                 Ok(attached) => attached,
                 Err(refusal) => {
                     drop(turn);
-                    let reason = format!("{refusal:#}");
+                    let reason = format!("{refusal:#}{}", hint(&refusal));
                     if self.status.not_attached(&reason) {
                         error!("not attached: {reason}");
                     }
@@ -172,20 +174,19 @@ impl Database {
                 warn!("{reason}\nwhat differs is caught up in {pause:?}");
                 self.status.engine_failed(&reason);
             }
+            // An earlier run is dead, so once everything of it was read back, more from it is from a clone that lives.
+            End::Stale(reason) if self.read_back => {
+                self.begin_anew(chain, &format!("another writer has this state: {reason}"), pause)
+                    .await?;
+            }
             End::Stale(reason) => {
                 warn!("{reason}\nreading back what this machine has forgotten");
-                if let Err(error) = self.read_back(&chain).await {
+                if let Err(error) = self.read_chain_back(&chain).await {
                     self.status.engine_failed(&format!("{error:#}"));
                     error!("read back from the bucket: {error:#}");
                 }
             }
-            End::NewGeneration(reason) => {
-                error!("{reason}\na new generation begins in {pause:?}");
-                self.status.engine_failed(&reason);
-                drop(chain);
-                let directory = self.state.clone();
-                blocking(move || LocalChain::discard(&directory)).await??;
-            }
+            End::NewGeneration(reason) => self.begin_anew(chain, &reason, pause).await?,
             End::GiveUp(reason) => {
                 error!(
                     "{reason}\ncatch-up needed: what waits for the bucket is given up, and read from the database when the bucket takes files again"
@@ -197,6 +198,20 @@ impl Database {
         }
         self.pause(pause).await;
         Ok(())
+    }
+
+    /// Leaves the generation to whoever has it now: the next attachment begins another one.
+    async fn begin_anew(
+        &mut self,
+        chain: Arc<LocalChain>,
+        reason: &str,
+        pause: Duration,
+    ) -> anyhow::Result<()> {
+        error!("{reason}\na new generation begins in {pause:?}");
+        self.status.engine_failed(reason);
+        drop(chain);
+        let directory = self.state.clone();
+        blocking(move || LocalChain::discard(&directory)).await?
     }
 
     /// Waits until nothing works on the chain any more.
@@ -243,7 +258,7 @@ impl Database {
     }
 
     /// Opens the chain, and reads back from the bucket what a crash took from it.
-    async fn open_chain(&self, page_size: PageSize) -> anyhow::Result<Arc<LocalChain>> {
+    async fn open_chain(&mut self, page_size: PageSize) -> anyhow::Result<Arc<LocalChain>> {
         let open = Open {
             page_size,
             node_id: node_id(),
@@ -256,7 +271,7 @@ impl Database {
             return Ok(chain);
         }
         warn!("the page index does not prove itself: reading back from the bucket what it lacks");
-        match self.read_back(&chain).await {
+        match self.read_chain_back(&chain).await {
             Ok(()) => return Ok(chain),
             Err(RollForwardError::Ended(why)) => {
                 error!("a new generation begins: {why}");
@@ -272,8 +287,9 @@ impl Database {
         Ok(Arc::new(chain.await??))
     }
 
-    async fn read_back(&self, chain: &Arc<LocalChain>) -> Result<(), RollForwardError> {
+    async fn read_chain_back(&mut self, chain: &Arc<LocalChain>) -> Result<(), RollForwardError> {
         let read = roll_forward(chain, self.store.as_ref()).await;
+        self.read_back |= read.is_ok();
         if let Err(RollForwardError::Ended(_)) = read {
             let directory = self.state.clone();
             blocking(move || LocalChain::discard(&directory))

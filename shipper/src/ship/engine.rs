@@ -358,8 +358,8 @@ impl Engine {
     }
 }
 
-/// What an operator can do about a sweep that failed.
-fn hint(error: &anyhow::Error) -> &'static str {
+/// What an operator can do about local trouble, as further lines of the message.
+pub(super) fn hint(error: &anyhow::Error) -> &'static str {
     let full = error.chain().any(|cause| {
         cause
             .downcast_ref::<std::io::Error>()

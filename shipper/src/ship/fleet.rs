@@ -227,6 +227,7 @@ impl Fleet {
             syncs: Syncs::new(requests),
             claims: self.claims.clone(),
             turns: self.turns.clone(),
+            read_back: false,
             doubt: false,
             stop: stopped,
         };

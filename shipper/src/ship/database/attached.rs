@@ -12,7 +12,7 @@ use crate::chain::{LocalChain, SpoolFull};
 use crate::clock::Clock;
 use crate::ship::capture::Discontinuity;
 use crate::ship::database::{Database, End, FINAL_LOOK, Task, blocking, in_span};
-use crate::ship::engine::{Engine, POLL, Step};
+use crate::ship::engine::{Engine, POLL, Step, hint};
 use crate::ship::notify::Notice;
 use crate::ship::status::{Phase, Status};
 use crate::ship::sweep::Goal;
@@ -236,7 +236,7 @@ impl Driver {
                 self.status.stepped(step, self.clock.now());
             }
             Err(failure) => {
-                let text = format!("{failure:#}");
+                let text = format!("{failure:#}{}", hint(failure));
                 let news = self.status.engine_failed(&text);
                 // The end of a generation is told by the one who begins the next.
                 if news && !failure.is::<Discontinuity>() {
