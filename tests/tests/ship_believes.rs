@@ -194,6 +194,27 @@ fn a_process_that_dies_between_index_and_record_costs_nothing() {
 }
 
 #[test]
+fn a_process_that_dies_while_it_reads_back_still_catches_up() {
+    let mut shipped = Shipped::new();
+    shipped.ship();
+    assert_eq!(shipped.restart(), None);
+    let stale = shipped.saved();
+    assert_eq!((shipped.ship(), shipped.ship()), (3, 4));
+    shipped.fall_back_to(&stale);
+    let watched = Arc::new(Watched::default());
+    shipped.disk = watched.clone();
+    shipped.open();
+    // One more: that the bucket is at TXID 4.
+    *watched.record_writes_left.lock().unwrap() = Some(1);
+    shipped.read_back().unwrap_err();
+    *watched.record_writes_left.lock().unwrap() = None;
+    // The place of TXID 2, which the WAL still holds, is not that of TXID 4.
+    assert_eq!(shipped.restart(), Some(Goal::CatchUp));
+    assert_eq!(shipped.durable(), 4);
+    shipped.settle();
+}
+
+#[test]
 fn the_file_on_its_way_does_not_excuse_an_index_that_does_not_add_up() {
     let mut shipped = Shipped::new();
     let (quiet, _) = quiet_and_busy(&mut shipped);
