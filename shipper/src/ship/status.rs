@@ -215,7 +215,9 @@ impl Status {
         if state.durable_capture >= state.captured {
             state.synced_at = state.synced_at.max(state.captured_until);
         }
-        state.phase = Phase::Shipping;
+        if state.phase == Phase::Snapshotting {
+            state.phase = Phase::Shipping;
+        }
         drop(state);
         self.moved.notify_one();
     }

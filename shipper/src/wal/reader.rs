@@ -25,7 +25,6 @@ pub struct WalReader {
     file: File,
     path: PathBuf,
     page_size: PageSize,
-    buffer: Vec<u8>,
 }
 
 /// What changed between a position and a mark.
@@ -55,7 +54,7 @@ impl WalReader {
     pub fn open(database: &Path, page_size: PageSize) -> anyhow::Result<Self> {
         let path = wal_path(database);
         let file = File::open(&path).with_context(|| format!("open {}", path.display()))?;
-        Ok(Self { file, path, page_size, buffer: Vec::new() })
+        Ok(Self { file, path, page_size })
     }
 
     /// Size of the WAL file, bytes.
@@ -94,7 +93,7 @@ impl WalReader {
     /// # Errors
     /// A frame that does not verify, an end that is not the wal-index's, or a failing read.
     pub fn changes(
-        &mut self,
+        &self,
         from: Position,
         to: Mark,
         mut fewest: u32,
@@ -115,7 +114,7 @@ impl WalReader {
         let last = to.position.frame.min(from.frame.saturating_add(limit));
         let mut newest = Vec::with_capacity((last - from.frame) as usize);
         let mut number = from.frame + 1;
-        let mut buffer = std::mem::take(&mut self.buffer);
+        let mut buffer = Vec::new();
         while number <= last {
             let count = frames_per_chunk.min((last - number + 1) as usize);
             buffer.resize(count * frame_size, 0);
@@ -131,7 +130,6 @@ impl WalReader {
                 number += 1;
             }
         }
-        self.buffer = buffer;
         if last == to.position.frame && checksum != to.position.checksum {
             return Err(WalError::FrameChecksum {
                 frame: to.position.frame,

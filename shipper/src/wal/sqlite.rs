@@ -83,6 +83,7 @@ pub fn open(path: &Path) -> rusqlite::Result<Connection> {
     // Read-write: a reader must be able to write the wal-index, and a checkpoint the database.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let db = Connection::open_with_flags(path, flags)?;
+    without_lookaside(&db)?;
     // SQLite's own handler sleeps between tries, so that a busy writer never lets it in.
     db.busy_timeout(Duration::ZERO)?;
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
@@ -91,6 +92,27 @@ pub fn open(path: &Path) -> rusqlite::Result<Connection> {
         "PRAGMA wal_autocheckpoint = 0; PRAGMA cache_size = 8; PRAGMA synchronous = NORMAL;",
     )?;
     Ok(db)
+}
+
+/// Gives back the 48 KiB that a connection keeps for small allocations: ours make few, and there are five to a database.
+#[allow(unsafe_code)]
+fn without_lookaside(db: &Connection) -> rusqlite::Result<()> {
+    // SAFETY: the handle is valid while `db` is borrowed; the arguments are those that the API names for this verb, and a
+    // null buffer of no slots is its way to say "none".
+    let code = unsafe {
+        ffi::sqlite3_db_config(
+            db.handle(),
+            ffi::SQLITE_DBCONFIG_LOOKASIDE,
+            std::ptr::null_mut::<std::ffi::c_void>(),
+            0 as std::ffi::c_int,
+            0 as std::ffi::c_int,
+        )
+    };
+    match code {
+        // Busy: some of it is in use, so it stays.
+        ffi::SQLITE_OK | ffi::SQLITE_BUSY => Ok(()),
+        other => Err(rusqlite::Error::SqliteFailure(ffi::Error::new(other), None)),
+    }
 }
 
 /// Begins a read transaction and returns what it sees.
