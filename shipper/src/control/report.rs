@@ -1,4 +1,4 @@
-//! What an operator is told of one database: [`Status`] judged.
+//! What an operator is told of one database: [`Status`](crate::ship::status::Status) judged.
 
 use std::time::Duration;
 

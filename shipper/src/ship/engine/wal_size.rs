@@ -34,6 +34,13 @@ impl Engine {
             // our checkpoint: else the application's own would have it all to do, in the middle of a commit.)
             self.hand_over(now)?;
         }
+        if used == 0
+            && self.backfilled != Some(mark.position)
+            && self.hold.mark().position == mark.position
+        {
+            // An empty WAL has nothing to backfill.
+            self.complete(mark.position);
+        }
         if used == 0 || self.backfilled == Some(mark.position) {
             return Ok(());
         }
