@@ -14,7 +14,7 @@ use seaworthy_tests::process::{command, run};
 use seaworthy_tests::scene::{Scene, in_commit_order};
 
 const TURN: Duration = Duration::from_secs(2);
-const WAL_BOUND: u64 = 256 << 20;
+const WAL_BOUND: u64 = 768 << 20;
 
 /// A file system of its own, gone when dropped.
 struct Mount(PathBuf);

@@ -25,28 +25,42 @@ fn turn_byte_order(wal: &Path) {
     }
     assert_eq!(bytes[..4], 0x377f_0682_u32.to_be_bytes(), "a log with an unknown magic number");
     let page_size = u32::from_be_bytes(bytes[8..12].try_into().unwrap()) as usize;
-    bytes[..4].copy_from_slice(&0x377f_0683_u32.to_be_bytes());
-    let mut sum = (0_u32, 0_u32);
-    let mut add = |data: &[u8]| {
-        for words in data.chunks_exact(8) {
-            let word = |at: usize| u32::from_be_bytes(words[at..at + 4].try_into().unwrap());
-            sum.0 = sum.0.wrapping_add(word(0)).wrapping_add(sum.1);
-            sum.1 = sum.1.wrapping_add(word(4)).wrapping_add(sum.0);
-        }
-        [sum.0.to_be_bytes(), sum.1.to_be_bytes()].concat()
-    };
+    let mut old = (0, 0);
+    let mut new = (0, 0);
     let (header, frames) = bytes.split_at_mut(32);
-    let of_header = add(&header[..24]);
-    header[24..].copy_from_slice(&of_header);
+    sum(&mut old, &header[..24], u32::from_le_bytes);
+    header[..4].copy_from_slice(&0x377f_0683_u32.to_be_bytes());
+    sum(&mut new, &header[..24], u32::from_be_bytes);
+    header[24..].copy_from_slice(&stored(new));
     let salts = header[16..24].to_vec();
-    // What follows is of the log's earlier round.
-    let current = |frame: &&mut [u8]| frame[8..16] == salts;
-    for frame in frames.chunks_exact_mut(24 + page_size).take_while(current) {
-        add(&frame[..8]);
-        let of_frame = add(&frame[24..]);
-        frame[16..24].copy_from_slice(&of_frame);
+    for frame in frames.chunks_exact_mut(24 + page_size) {
+        for part in [&frame[..8], &frame[24..]] {
+            sum(&mut old, part, u32::from_le_bytes);
+            sum(&mut new, part, u32::from_be_bytes);
+        }
+        // What follows the last whole frame is of an earlier round, or of a transaction that never was: it must not
+        // become valid.
+        if frame[8..16] != salts || frame[16..24] != stored(old) {
+            break;
+        }
+        frame[16..24].copy_from_slice(&stored(new));
     }
     std::fs::write(wal, bytes).unwrap();
+}
+
+/// SQLite's checksum of a log, with its words read as `word` says.
+fn sum(sum: &mut (u32, u32), data: &[u8], word: fn([u8; 4]) -> u32) {
+    for pair in data.as_chunks::<8>().0 {
+        let [a, b, c, d, e, f, g, h] = *pair;
+        sum.0 = sum.0.wrapping_add(word([a, b, c, d])).wrapping_add(sum.1);
+        sum.1 = sum.1.wrapping_add(word([e, f, g, h])).wrapping_add(sum.0);
+    }
+}
+
+/// As a header or a frame has it.
+fn stored((first, second): (u32, u32)) -> [u8; 8] {
+    let ([a, b, c, d], [e, f, g, h]) = (first.to_be_bytes(), second.to_be_bytes());
+    [a, b, c, d, e, f, g, h]
 }
 
 #[test]
