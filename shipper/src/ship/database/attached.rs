@@ -196,7 +196,8 @@ impl Relook {
 
     /// How long the next look may wait, after one that saw the WAL end at `seen`.
     fn pause(&mut self, seen: Position) -> Duration {
-        if self.seen.replace(seen) != Some(seen) {
+        // A WAL that was only restarted is about to get its first frame.
+        if self.seen.replace(seen) != Some(seen) && seen.frame > 0 {
             self.pause = None;
         }
         let pause = self.pause.unwrap_or(POLL);
