@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use replica::store::{Body, Guard, LtxAttributes, PutOutcome, Store, StoreError, read_all};
 use seaworthy_tests::s3_server::{Conditions, S3Server};
+use seaworthy_tests::shipping::{Shipping, same_rows};
 use seaworthy_tests::stores::{attributes, body, content, file_root, key, ltx, s3_root};
+use seaworthy_tests::writer;
 use tempfile::TempDir;
 
 /// Sent in one request, and in parts.
@@ -149,4 +151,36 @@ async fn an_object_in_parts_is_looked_for_before_it_is_sent() {
     let error = store.put_ltx(&ltx(1), body, attributes).await.unwrap_err();
     assert!(error.is_precondition(), "{error:?}");
     assert_eq!(server.counts().of("UploadPart"), parts, "nothing was sent in vain");
+}
+
+/// The program itself, with everything that stands between it and the store.
+#[test]
+fn a_shipper_finds_out_says_so_and_ships() {
+    for conditions in [Conditions::Ignored, Conditions::Refused(501)] {
+        let server = S3Server::start();
+        server.conditions(conditions);
+        let directory = TempDir::new().unwrap();
+        let options = format!("endpoint = \"{}\"\nregion = \"us-east-1\"", server.endpoint);
+        let shipping =
+            Shipping::new(directory.path(), &server.url("web-1"), &options, server.environment());
+        let source = directory.path().join("app.db");
+        writer::create(&source, 4096, 100).unwrap();
+        let mut shipper = shipping.start(&[("app", &source)], "50ms").unwrap();
+        let application = rusqlite::Connection::open(&source).unwrap();
+        for _ in 0..2 {
+            application.execute("INSERT INTO item (name) VALUES ('one more')", []).unwrap();
+            shipping.ask(&["sync", "--timeout", "30s"], 0).unwrap();
+        }
+        let told = shipping.ask(&["status", "--json"], 0).unwrap();
+        let told: serde_json::Value = serde_json::from_slice(&told.stdout).unwrap();
+        assert_eq!(told["databases"][0]["unguarded"], true, "{conditions:?}: {told}");
+        let looks = server.counts().head();
+        application.execute("INSERT INTO item (name) VALUES ('the last')", []).unwrap();
+        shipping.ask(&["sync", "--timeout", "30s"], 0).unwrap();
+        assert!(server.counts().head() > looks, "{conditions:?}: written without a look");
+        shipper.stop(std::time::Duration::from_secs(60)).unwrap();
+        let copy = directory.path().join("copy.db");
+        shipping.restore("app", &copy).unwrap();
+        same_rows(&copy, &source).unwrap();
+    }
 }

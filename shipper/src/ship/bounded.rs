@@ -12,8 +12,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use replica::format::Level;
 use replica::store::{
-    Body, Chain, Key, LtxAttributes, LtxKey, LtxObject, ObjectInfo, ObjectReader, PutOutcome,
-    Store, StoreError,
+    Body, Chain, Guard, Key, LtxAttributes, LtxKey, LtxObject, ObjectInfo, ObjectReader,
+    PutOutcome, Store, StoreError,
 };
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -109,6 +109,26 @@ impl Store for Moderated {
     ) -> Result<PutOutcome, StoreError> {
         let _permit = self.moderation.upload(&body).await;
         self.store.put_ltx(key, body, attributes).await
+    }
+
+    async fn probe_guard(
+        &self,
+        key: &LtxKey,
+        body: Body,
+        attributes: LtxAttributes,
+    ) -> Result<Guard, StoreError> {
+        let _permit = self.moderation.upload(&body).await;
+        self.store.probe_guard(key, body, attributes).await
+    }
+
+    async fn put_ltx_unguarded(
+        &self,
+        key: &LtxKey,
+        body: Body,
+        attributes: LtxAttributes,
+    ) -> Result<PutOutcome, StoreError> {
+        let _permit = self.moderation.upload(&body).await;
+        self.store.put_ltx_unguarded(key, body, attributes).await
     }
 
     async fn put_document(&self, key: &Key, content: Bytes) -> Result<(), StoreError> {
