@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use replica::format::{GenerationId, Txid};
+use replica::format::{GenerationId, Level, Txid};
 use replica::store::{Body, LtxAttributes, Store};
 use rusqlite::Connection;
 use shipper::chain::disk::{Disk, SystemDisk};
@@ -43,6 +43,15 @@ impl Shipped {
     /// A database whose first snapshot is in the bucket.
     #[must_use]
     pub fn new() -> Self {
+        let mut shipped = Self::begun();
+        shipped.sweep();
+        assert_eq!(shipped.upload(), Some(1));
+        shipped
+    }
+
+    /// A database whose generation has a name, and whose first snapshot is being taken.
+    #[must_use]
+    pub fn begun() -> Self {
         let mut shipped = Self::unshipped();
         // A place in a WAL that never had a frame would prove nothing later.
         shipped.commit();
@@ -50,8 +59,6 @@ impl Shipped {
         let generation = GenerationId::from_uuid(uuid::Uuid::now_v7());
         shipped.chain().set_generation(generation).unwrap();
         assert_eq!(shipped.attach(), Some(Goal::Snapshot));
-        shipped.sweep();
-        assert_eq!(shipped.upload(), Some(1));
         shipped
     }
 
@@ -114,11 +121,28 @@ impl Shipped {
         while self.engine().step(true).unwrap().sweeping.is_some() {}
     }
 
+    /// Ends the sweep under way, with a commit between one slice and the next.
+    pub fn sweep_meanwhile(&mut self) {
+        while self.engine().step(true).unwrap().sweeping.is_some() {
+            self.commit();
+        }
+    }
+
+    /// The spooled files, by name.
+    #[must_use]
+    pub fn spooled(&self) -> Vec<PathBuf> {
+        let spool = std::fs::read_dir(self.state("spool")).unwrap();
+        let mut files: Vec<_> = spool.map(|entry| entry.unwrap().path()).collect();
+        files.sort();
+        files
+    }
+
     /// Puts a file into the bucket.
     pub fn put(&self, upload: &Upload) {
         let footer = upload.entry.footer;
         let body = Body::File { path: upload.entry.path.clone(), len: footer.size };
-        let attributes = LtxAttributes { timestamp: footer.timestamp, checksum: footer.checksum };
+        let attributes =
+            LtxAttributes { timestamp: footer.end.timestamp, checksum: footer.checksum };
         let key = ltx_key(self.chain().generation().unwrap(), upload.txid);
         self.runtime.block_on(self.store.put_ltx(&key, body, attributes)).unwrap();
     }
@@ -126,6 +150,8 @@ impl Shipped {
     /// Uploads the next file.
     pub fn upload(&self) -> Option<u64> {
         let upload = self.chain().next_upload().unwrap()?;
+        let expected = if upload.txid == Txid::FIRST { Level::SNAPSHOT } else { Level::SYNC };
+        assert_eq!(upload.level, expected);
         self.put(&upload);
         self.chain().uploaded(&upload).unwrap();
         Some(upload.txid.get())

@@ -1,5 +1,5 @@
-//! Two shippers where there should be one: on the same database, and on the same place in the bucket; and one with
-//! a state directory of long ago.
+//! Two shippers where there should be one: on the same database, on the same place in the bucket, and from the clone
+//! of a disk; and one with a state directory of long ago.
 //!
 //! No generation ever has two writers: each one's files follow each other, and every state is one that its source
 //! committed.
@@ -13,6 +13,7 @@ use seaworthy_tests::application::Application;
 use seaworthy_tests::process::{Process, command, run};
 use seaworthy_tests::scene::{Found, Scene, generations, in_commit_order};
 use seaworthy_tests::shipping::Shipping;
+use seaworthy_tests::{bank, writer};
 
 const TURN: Duration = Duration::from_millis(1500);
 const LIMIT: Duration = Duration::from_secs(60);
@@ -105,4 +106,55 @@ fn an_old_state_directory() {
     let states = scene.finish(&mut shipper).unwrap();
     in_commit_order(&states).unwrap();
     assert_eq!(states.last().unwrap().count, commits);
+}
+
+/// The database and the state directory are copied while both are in use, and both machines go on.
+#[test]
+fn from_the_clone_of_a_disk() {
+    let scene = Scene::new(4096, 0).unwrap();
+    let mut first = scene.start().unwrap();
+    let application = Application::start(&scene.source, &["pause_us=500"]).unwrap();
+    std::thread::sleep(TURN);
+    scene.shipping.ask(&["sync"], 0).unwrap();
+    let disk = tempfile::tempdir().unwrap();
+    copy(&scene.at("state"), &disk.path().join("state"));
+    // Of the live database a clone of the disk would have one moment; SQLite gives us that.
+    let clone = disk.path().join("app.db");
+    let db = rusqlite::Connection::open(&scene.source).unwrap();
+    db.busy_timeout(LIMIT).unwrap();
+    db.execute("VACUUM INTO ?1", [clone.display().to_string()]).unwrap();
+    drop(db);
+    let db = rusqlite::Connection::open(&clone).unwrap();
+    db.execute_batch("PRAGMA journal_mode = WAL").unwrap();
+    drop(db);
+
+    let databases = [("app", clone.as_path())];
+    let mut second = another(&scene, disk.path()).start(&databases, "50ms").unwrap();
+    // The clone's application is slower, so that the two histories differ in what a TXID holds.
+    let cloned = Application::start(&clone, &["pause_us=3000"]).unwrap();
+    std::thread::sleep(TURN * 2);
+    application.stop().unwrap();
+    cloned.stop().unwrap();
+    let counts = [&scene.source, &clone].map(|path| bank::count(path).unwrap());
+    let said = stop([&mut first, &mut second]);
+    let states = scene.states(scene.store().unwrap().as_ref()).unwrap();
+    in_commit_order(&states).unwrap_or_else(|error| panic!("{error:#}\n{said}"));
+    let ends = ends(&states);
+    assert_eq!(ends.len(), 2, "{ends:?}, {counts:?}\n{said}");
+    assert!(counts.iter().all(|count| ends.contains(count)), "{ends:?}, {counts:?}\n{said}");
+    assert!(said.contains("another"), "nobody said that there is another writer\n{said}");
+    for (shipping, path) in
+        [(&scene.shipping, &scene.source), (&another(&scene, disk.path()), &clone)]
+    {
+        // Each one's newest state is still there, whatever the other did.
+        let target = disk.path().join("copy.db");
+        writer::checkpoint_truncate(path).unwrap();
+        let whole = generations(&states).into_iter().any(|chain| {
+            let chain = chain.to_string();
+            let options = ["--force", "--generation", &chain];
+            shipping.restore_with("app", &target, &options).unwrap();
+            writer::same_bytes(&target, path).is_ok()
+        });
+        assert!(whole, "{} is in no generation\n{said}", path.display());
+    }
 }

@@ -191,7 +191,8 @@ impl Run {
         let key = LtxKey { chain: self.chain, level: file.level, txids };
         let footer = &file.entry.footer;
         let body = Body::File { path: file.entry.path.clone(), len: footer.size };
-        let attributes = LtxAttributes { timestamp: footer.timestamp, checksum: footer.checksum };
+        let attributes =
+            LtxAttributes { timestamp: footer.end.timestamp, checksum: footer.checksum };
         self.runtime.block_on(self.store.put_ltx(&key, body, attributes)).unwrap();
     }
 

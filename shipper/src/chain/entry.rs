@@ -5,7 +5,7 @@
 //! not there.
 //!
 //! An entry may begin a *group*: a state of the database only together with those that follow it, up to the one that
-//! [`Footer::members`] names. Its first entry is renamed last.
+//! [`End::members`] names. Its first entry is renamed last.
 
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Read, Seek, SeekFrom, Write};
@@ -42,6 +42,14 @@ pub struct Footer {
     pub checksum: Checksum,
     /// Its number: entries follow each other without a gap.
     pub sequence: u64,
+    /// What is known at the end of the group that it begins.
+    #[serde(flatten)]
+    pub end: End,
+}
+
+/// What is known at the end of a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct End {
     /// The last entry of the group that it begins; its own number where it stands alone.
     pub members: u64,
     /// The last capture that is in the group: one that was merged from others stands for theirs, too.
@@ -145,12 +153,9 @@ impl EntryWriter {
     /// Those of the file system.
     pub fn create(path: &Path, sequence: u64, header: Header) -> anyhow::Result<Self> {
         let temporary = path.with_extension("tmp");
-        let name = || format!("create {}", temporary.display());
-        let file = File::create(&temporary).with_context(name)?;
-        let directory = path.parent().unwrap_or(Path::new("."));
-        let scratch = tempfile::spooled_tempfile_in(INDEX_IN_MEMORY, directory);
-        let out = BufWriter::with_capacity(WRITE_BUFFER, file);
-        let encoder = Encoder::new(out, scratch, header).with_context(name)?;
+        let (out, scratch) = create_temporary(&temporary)?;
+        let encoder = Encoder::new(out, scratch, header)
+            .with_context(|| format!("create {}", temporary.display()))?;
         let own = DatabaseChecksum::default();
         Ok(Self { encoder, temporary, path: path.to_owned(), header, sequence, own })
     }
@@ -180,7 +185,7 @@ impl EntryWriter {
         Ok(sum)
     }
 
-    /// Ends the entry and gives it its name. Size, checksum, number and pre-apply of `footer` are filled in.
+    /// Ends the entry and gives it its name.
     ///
     /// # Errors
     /// Those of the file system, and an incomplete snapshot. What was written is then removed.
@@ -207,6 +212,14 @@ impl EntryWriter {
     }
 }
 
+/// A file that nothing looks for, and scratch space beside it for its page index.
+fn create_temporary(path: &Path) -> anyhow::Result<(BufWriter<File>, SpooledTempFile)> {
+    let file = File::create(path).with_context(|| format!("create {}", path.display()))?;
+    let directory = path.parent().unwrap_or(Path::new("."));
+    let scratch = tempfile::spooled_tempfile_in(INDEX_IN_MEMORY, directory);
+    Ok((BufWriter::with_capacity(WRITE_BUFFER, file), scratch))
+}
+
 /// Merges entries, oldest first, into one with the given header that stands at `path`; they stay where they are.
 ///
 /// # Errors
@@ -222,11 +235,7 @@ pub fn merge_entries(
     let temporary = path.with_extension("tmp");
     let merged = (|| {
         let decoders = inputs.iter().map(Entry::decoder).collect::<anyhow::Result<Vec<_>>>()?;
-        let file =
-            File::create(&temporary).with_context(|| format!("create {}", temporary.display()))?;
-        let out = BufWriter::with_capacity(WRITE_BUFFER, file);
-        let directory = path.parent().unwrap_or(Path::new("."));
-        let scratch = tempfile::spooled_tempfile_in(INDEX_IN_MEMORY, directory);
+        let (out, scratch) = create_temporary(&temporary)?;
         let post_apply = header.checksummed.then_some(end.post_apply);
         let wholeness = if header.checksummed { Wholeness::Whole } else { Wholeness::Part };
         let encoded = merge_as(decoders, out, scratch, header, post_apply, wholeness)
@@ -249,54 +258,11 @@ fn publish(
     end: End,
     disk: &dyn Disk,
 ) -> anyhow::Result<Entry> {
-    let footer = Footer {
-        size: encoded.size,
-        checksum: encoded.trailer.file,
-        sequence,
-        members: end.members,
-        through: end.through,
-        position: end.position,
-        pre_apply: end.pre_apply,
-        post_apply: end.post_apply,
-        page_count: end.page_count,
-        timestamp: end.timestamp,
-        complete_until: end.complete_until,
-    };
+    let footer = Footer { size: encoded.size, checksum: encoded.trailer.file, sequence, end };
     write_footer(encoded.out, &footer)
         .and_then(|()| Ok(disk.rename(temporary, &path)?))
         .with_context(|| format!("write {}", path.display()))?;
     Ok(Entry { path, footer, header })
-}
-
-/// What is known at the end of an entry, see [`Footer`].
-#[derive(Debug, Clone, Copy)]
-#[allow(missing_docs, reason = "as in the footer")]
-pub struct End {
-    pub members: u64,
-    pub through: u64,
-    pub position: Position,
-    pub pre_apply: Option<Checksum>,
-    pub post_apply: Checksum,
-    pub page_count: u32,
-    pub timestamp: Timestamp,
-    pub complete_until: Timestamp,
-}
-
-impl Footer {
-    /// What was known at its end.
-    #[must_use]
-    pub fn end(&self) -> End {
-        End {
-            members: self.members,
-            through: self.through,
-            position: self.position,
-            pre_apply: self.pre_apply,
-            post_apply: self.post_apply,
-            page_count: self.page_count,
-            timestamp: self.timestamp,
-            complete_until: self.complete_until,
-        }
-    }
 }
 
 fn write_footer(mut out: impl Write, footer: &Footer) -> anyhow::Result<()> {

@@ -3,11 +3,20 @@
 use replica::format::{GenerationId, Level, Txid, TxidRange};
 use replica::store::{Chain, LtxKey, Store, StoreError};
 
-/// The key of a TXID: the first is a snapshot, the others are syncs.
+/// The level of a TXID: the first is a snapshot, the others are syncs.
+#[must_use]
+pub fn level(txid: Txid) -> Level {
+    if txid == Txid::FIRST { Level::SNAPSHOT } else { Level::SYNC }
+}
+
+/// The key of a TXID.
 #[must_use]
 pub fn ltx_key(generation: GenerationId, txid: Txid) -> LtxKey {
-    let level = if txid == Txid::FIRST { Level::SNAPSHOT } else { Level::SYNC };
-    LtxKey { chain: Chain::Generation(generation), level, txids: TxidRange::single(txid) }
+    LtxKey {
+        chain: Chain::Generation(generation),
+        level: level(txid),
+        txids: TxidRange::single(txid),
+    }
 }
 
 /// Whether `error`, which a key above `last` answered, says that the key is free. Without the right to list that is a

@@ -185,12 +185,6 @@ impl LocalChain {
     pub fn backlog(&self) -> (usize, u64) {
         self.spool().backlog()
     }
-
-    /// The last capture that is in the bucket.
-    #[must_use]
-    pub fn durable_sequence(&self) -> Option<u64> {
-        self.record().record.durable.map(|durable| durable.sequence)
-    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -63,11 +63,7 @@ impl LocalChain {
             }
             None => (PageSums::open_torn(&path, open.disk.clone())?, true),
         };
-        let tip = Tip {
-            sums: PageSums::create(&directory.join("tip.sums"), open.disk.clone())?,
-            state: None,
-            next_sequence: 1,
-        };
+        let tip = Tip::empty(PageSums::create(&directory.join("tip.sums"), open.disk.clone())?);
         let chain = Self::assemble(
             &spool_directory,
             DurableSums { sums, torn },
@@ -91,11 +87,7 @@ impl LocalChain {
         file.force(&record, open.disk.as_ref())?;
         open.disk.sync_directory(directory).with_context(name)?;
         let sums = PageSums::create(&directory.join("durable.sums"), open.disk.clone())?;
-        let tip = Tip {
-            sums: PageSums::create(&directory.join("tip.sums"), open.disk.clone())?,
-            state: None,
-            next_sequence: 1,
-        };
+        let tip = Tip::empty(PageSums::create(&directory.join("tip.sums"), open.disk.clone())?);
         Ok(Self::assemble(
             &spool_directory,
             DurableSums { sums, torn: false },
@@ -159,10 +151,8 @@ impl LocalChain {
             if frozen.footer.sequence == spool.last + 1 && next {
                 whole = spool.accept(&mut sums, self.page_size, vec![frozen], self.disk());
                 spool.frozen = spool.waiting.pop_front().and_then(|group| group.into_iter().next());
-            } else if frozen.footer.through > spool.last {
-                whole = false;
-                self.remove(&frozen);
             } else {
+                whole = frozen.footer.end.through <= spool.last;
                 self.remove(&frozen);
             }
         }
@@ -173,11 +163,11 @@ impl LocalChain {
         while whole {
             let next = spool.last + 1;
             let Some(first) = left.remove(&next) else { break };
-            let members = first.footer.members;
+            let members = first.footer.end.members;
             let others: Vec<Entry> =
                 (next + 1..=members).map_while(|number| left.remove(&number)).collect();
             let complete = others.len() as u64 == members - next;
-            let through = first.footer.through;
+            let through = first.footer.end.through;
             let group: Vec<Entry> = [first].into_iter().chain(others).collect();
             whole = complete && spool.accept(&mut sums, self.page_size, group, self.disk());
             // Merged into the first one, before a crash kept them from being removed.
@@ -235,8 +225,8 @@ impl Restored {
             group.iter().for_each(|entry| disk.remove(&entry.path));
             return false;
         }
-        self.last = footer.through;
-        self.state = Some(TipState::from(&footer));
+        self.last = footer.end.through;
+        self.state = Some(TipState::from(&footer.end));
         self.waiting.push_back(group);
         true
     }
@@ -249,9 +239,9 @@ impl Restored {
     ) -> anyhow::Result<()> {
         let footer = group.first().context("empty group")?.footer;
         anyhow::ensure!(
-            footer.pre_apply == self.state.map(|state| state.checksum),
+            footer.end.pre_apply == self.state.map(|state| state.checksum),
             "continues {:?}, not {:?}",
-            footer.pre_apply,
+            footer.end.pre_apply,
             self.state
         );
         for entry in group {
@@ -261,12 +251,12 @@ impl Restored {
                 "another file than its footer's"
             );
         }
-        sums.truncate(footer.page_count)?;
+        sums.truncate(footer.end.page_count)?;
         let actual = sums.checksum();
         anyhow::ensure!(
-            actual == footer.post_apply,
+            actual == footer.end.post_apply,
             "database checksum {actual}, not {}",
-            footer.post_apply
+            footer.end.post_apply
         );
         Ok(())
     }
@@ -294,7 +284,7 @@ fn durable_sums(
         None => (0, None, Txid::FIRST),
     };
     let known = frozen.filter(|entry| {
-        entry.footer.pre_apply == checksum
+        entry.footer.end.pre_apply == checksum
             && record.confirmed == Some(next)
             && entry.header.txids == TxidRange::single(next)
     });
@@ -305,24 +295,16 @@ fn durable_sums(
     };
     let mut sums = match durable {
         Some(_) => {
-            PageSums::open(path, page_count.max(frozen.footer.page_count), open.disk.clone())?
+            PageSums::open(path, page_count.max(frozen.footer.end.page_count), open.disk.clone())?
         }
         None => PageSums::create(path, open.disk.clone())?,
     };
     let applied = sums.apply(frozen.decoder()?, open.page_size, false);
-    sums.truncate(frozen.footer.page_count)?;
-    if applied.is_err() || sums.checksum() != frozen.footer.post_apply {
+    sums.truncate(frozen.footer.end.page_count)?;
+    if applied.is_err() || sums.checksum() != frozen.footer.end.post_apply {
         return Ok(None);
     }
     sums.flush()?;
-    let footer = frozen.footer;
-    record.durable = Some(Durable {
-        txid: next,
-        checksum: footer.post_apply,
-        page_count: footer.page_count,
-        position: Some(footer.position),
-        sequence: footer.through,
-        timestamp: footer.timestamp,
-    });
+    record.durable = Some(Durable::after(next, &frozen.footer.end));
     Ok(Some(sums))
 }

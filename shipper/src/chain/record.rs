@@ -13,6 +13,7 @@ use replica::format::{Checksum, GenerationId, PageSize, Txid};
 use serde::{Deserialize, Serialize};
 
 use crate::chain::disk::{Change, Disk};
+use crate::chain::entry::End;
 use crate::chain::framed;
 use crate::wal::bytes::Position;
 
@@ -35,6 +36,21 @@ pub struct Durable {
     pub sequence: u64,
     /// The timestamp of that file.
     pub timestamp: Timestamp,
+}
+
+impl Durable {
+    /// The bucket once the file that ends with `end` is in it as `txid`.
+    #[must_use]
+    pub fn after(txid: Txid, end: &End) -> Self {
+        Self {
+            txid,
+            checksum: end.post_apply,
+            page_count: end.page_count,
+            position: Some(end.position),
+            sequence: end.through,
+            timestamp: end.timestamp,
+        }
+    }
 }
 
 /// What must not be forgotten about one chain.

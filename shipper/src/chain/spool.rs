@@ -62,7 +62,7 @@ pub fn find(directory: &Path) -> anyhow::Result<Found> {
         let entry = if whole { Entry::open(&path)? } else { None };
         match entry {
             Some(entry) if stem.starts_with("upload-") => {
-                let newer = |old: &Entry| old.footer.through < entry.footer.through;
+                let newer = |old: &Entry| old.footer.end.through < entry.footer.end.through;
                 if found.frozen.as_ref().is_none_or(newer) {
                     found.frozen = Some(entry);
                 }
@@ -168,12 +168,14 @@ pub fn merge_groups(
 ) -> anyhow::Result<Entry> {
     let first = groups.first().and_then(|group| group.first()).context("merge of no group")?.footer;
     let last = groups.last().and_then(|group| group.first()).context("merge of no group")?.footer;
-    let mut end = last.end();
-    end.pre_apply = first.pre_apply;
+    let mut end = last.end;
+    end.pre_apply = first.end.pre_apply;
     end.members = first.sequence;
     let all_complete = groups.iter().flat_map(|group| group.first());
-    end.complete_until =
-        all_complete.map(|entry| entry.footer.complete_until).max().unwrap_or(last.complete_until);
+    end.complete_until = all_complete
+        .map(|entry| entry.footer.end.complete_until)
+        .max()
+        .unwrap_or(last.end.complete_until);
     let header = Header {
         page_size,
         commit: end.page_count,
@@ -221,5 +223,5 @@ fn merge_part(
         ..header
     };
     let path = directory.join(format!("merge-{round}-{number}.part"));
-    merge_entries(entries, path, header, last.footer.end(), disk)
+    merge_entries(entries, path, header, last.footer.end, disk)
 }

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use replica::format::{Checksum, Header, Txid, TxidRange, WalSpan};
 
-use crate::chain::entry::{Entry, EntryWriter, Footer};
+use crate::chain::entry::{End, Entry, EntryWriter};
 use crate::chain::record::Durable;
 use crate::chain::spool::entry_path;
 use crate::chain::sums::PageSums;
@@ -44,10 +44,10 @@ pub enum Kind {
     Part,
 }
 
-impl From<&Footer> for TipState {
-    fn from(footer: &Footer) -> Self {
-        let Footer { post_apply: checksum, page_count, timestamp, .. } = *footer;
-        Self { checksum, page_count, position: Some(footer.position), timestamp }
+impl From<&End> for TipState {
+    fn from(end: &End) -> Self {
+        let End { post_apply: checksum, page_count, timestamp, .. } = *end;
+        Self { checksum, page_count, position: Some(end.position), timestamp }
     }
 }
 
@@ -59,6 +59,11 @@ impl From<Durable> for TipState {
 }
 
 impl Tip {
+    /// Nothing captured yet.
+    pub(super) fn empty(sums: PageSums) -> Self {
+        Self { sums, state: None, next_sequence: 1 }
+    }
+
     /// The number of the last entry that was begun; 0 where none was.
     #[must_use]
     pub fn last_sequence(&self) -> u64 {
@@ -114,14 +119,6 @@ impl LocalChain {
         Ok(writer)
     }
 
-    /// Takes a number back that [`LocalChain::begin_entry`] gave, because its entry came to nothing.
-    pub fn abandon_entry(tip: &mut Tip, writer: EntryWriter) {
-        if tip.next_sequence == writer.sequence() + 1 {
-            tip.next_sequence = writer.sequence();
-        }
-        writer.abandon();
-    }
-
     /// Puts a finished group behind the others; `state` is the database at its end.
     ///
     /// # Errors
@@ -133,9 +130,7 @@ impl LocalChain {
         state: TipState,
     ) -> Result<(), SpoolFull> {
         tip.state = Some(state);
-        let mut spool = self.spool();
-        spool.append(group);
-        drop(spool);
+        self.spool().append(group);
         self.arrived.notify_one();
         self.check_room()
     }
@@ -189,8 +184,8 @@ impl LocalChain {
         let mut state = durable.map(TipState::from);
         if let Some(entry) = self.spool().frozen().cloned() {
             sums.apply(entry.decoder()?, self.page_size, false)?;
-            last = entry.footer.through;
-            state = Some(TipState::from(&entry.footer));
+            last = entry.footer.end.through;
+            state = Some(TipState::from(&entry.footer.end));
         }
         // What was captured after it is gone, so the WAL's place says nothing.
         if let Some(state) = &mut state {

@@ -6,6 +6,7 @@ use anyhow::Context;
 use replica::format::{Header, Level, Txid, TxidRange};
 
 use crate::chain::entry::Entry;
+use crate::chain::keys::level;
 use crate::chain::record::Durable;
 use crate::chain::spool::{entry_path, frozen_path, merge_groups};
 use crate::chain::{LocalChain, Recorded};
@@ -31,7 +32,6 @@ impl LocalChain {
     /// Those of the file system, and a damaged spool.
     pub fn next_upload(&self) -> anyhow::Result<Option<Upload>> {
         let txid = self.next_txid();
-        let level = if txid == Txid::FIRST { Level::SNAPSHOT } else { Level::SYNC };
         let (frozen, waiting) = {
             let spool = self.spool();
             (spool.frozen().cloned(), spool.waiting())
@@ -41,7 +41,7 @@ impl LocalChain {
             None if waiting.is_empty() => return Ok(None),
             None => self.freeze(&waiting, txid)?,
         };
-        Ok(Some(Upload { txid, level, entry }))
+        Ok(Some(Upload { txid, level: level(txid), entry }))
     }
 
     fn freeze(&self, waiting: &[Vec<Entry>], txid: Txid) -> anyhow::Result<Entry> {
@@ -75,7 +75,7 @@ impl LocalChain {
         checksummed
             && txids == TxidRange::single(txid)
             && node_id == self.node_id
-            && pre_apply == entry.footer.pre_apply
+            && pre_apply == entry.footer.end.pre_apply
     }
 
     /// Merges what waits behind the frozen file, where it is much or `always`.
@@ -112,7 +112,6 @@ impl LocalChain {
     /// Those of the file system, and a file that does not continue what is in the bucket: then nothing here can be
     /// believed any more.
     pub fn uploaded(&self, upload: &Upload) -> anyhow::Result<()> {
-        let footer = upload.entry.footer;
         // A run that dies from here on leaves the index torn; this, and the frozen file, lead the next one on.
         self.change_record(|record| record.confirmed = Some(upload.txid))?;
         let mut durable = self.durable_sums();
@@ -129,14 +128,7 @@ impl LocalChain {
         }
         let mut recorded = self.record();
         let Recorded { record, file } = &mut *recorded;
-        record.durable = Some(Durable {
-            txid: upload.txid,
-            checksum: footer.post_apply,
-            page_count: footer.page_count,
-            position: Some(footer.position),
-            sequence: footer.through,
-            timestamp: footer.timestamp,
-        });
+        record.durable = Some(Durable::after(upload.txid, &upload.entry.footer.end));
         if force {
             record.index_forced = Some(upload.txid);
             file.force(record, self.disk())?;

@@ -278,13 +278,10 @@ impl Database {
             }
             Err(error) => return Err(error).context("read back from the bucket"),
         }
-        drop(self.sole(chain).await);
+        // What was there is gone by now.
+        drop(chain);
         let directory = self.state.clone();
-        let chain = blocking(move || {
-            LocalChain::discard(&directory)?;
-            LocalChain::open(&directory, again)
-        });
-        Ok(Arc::new(chain.await??))
+        Ok(Arc::new(blocking(move || LocalChain::open(&directory, again)).await??))
     }
 
     async fn read_chain_back(&mut self, chain: &Arc<LocalChain>) -> Result<(), RollForwardError> {

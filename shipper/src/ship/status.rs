@@ -209,9 +209,9 @@ impl Status {
         let mut state = self.lock();
         state.upload_error = None;
         state.durable = Some(file.txid);
-        state.durable_capture = Some(footer.through);
-        state.page_count = footer.page_count;
-        state.synced_at = state.synced_at.max(Some(footer.complete_until));
+        state.durable_capture = Some(footer.end.through);
+        state.page_count = footer.end.page_count;
+        state.synced_at = state.synced_at.max(Some(footer.end.complete_until));
         if state.durable_capture >= state.captured {
             state.synced_at = state.synced_at.max(state.captured_until);
         }

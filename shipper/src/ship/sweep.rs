@@ -126,7 +126,9 @@ impl Sweep {
             tracing::info!(pages = differing, "caught up with the source");
         }
         if unchanged && parts.is_empty() {
-            LocalChain::abandon_entry(&mut tip, writer);
+            // Nothing was begun since.
+            tip.rewind(writer.sequence() - 1);
+            writer.abandon();
             return chain.confirm_position(&mut tip, position);
         }
         let end = End {

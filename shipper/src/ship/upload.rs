@@ -306,6 +306,6 @@ impl From<Ended> for Start {
 fn content(upload: &Upload) -> (Body, LtxAttributes) {
     let footer = &upload.entry.footer;
     let body = Body::File { path: upload.entry.path.clone(), len: footer.size };
-    let attributes = LtxAttributes { timestamp: footer.timestamp, checksum: footer.checksum };
+    let attributes = LtxAttributes { timestamp: footer.end.timestamp, checksum: footer.checksum };
     (body, attributes)
 }

@@ -191,6 +191,27 @@ mod tests {
     use super::*;
     use crate::record::Verdict;
 
+    /// A drill of the latest state, which calls `begun` when the restore is about to be shown.
+    fn latest<'a>(
+        root: &Root,
+        temporary: &'a Path,
+        begun: impl Fn() + Send + Sync + 'static,
+    ) -> Request<'a> {
+        Request {
+            database: "app",
+            store: root.as_database(),
+            asked: &Asked::LATEST,
+            last_pass: None,
+            temporary,
+            deadline: None,
+            started_at: Timestamp::UNIX_EPOCH,
+            progress: Arc::new(move |_| -> Arc<dyn Progress> {
+                begun();
+                Arc::new(())
+            }),
+        }
+    }
+
     /// A drill of a copy of a replica whose newest object is deleted after it was listed, `times`
     /// times (its store's retention at work); the TXIDs of the objects start at 1a and go down.
     async fn drill_while_deleting(times: u64) -> Record {
@@ -210,25 +231,14 @@ mod tests {
         let temporary = tempfile::tempdir().unwrap();
         let listed = AtomicU64::new(0);
         let level = replica.path().join("ltx/0");
-        let request = Request {
-            database: "app",
-            store: root.as_database(),
-            asked: &Asked::LATEST,
-            last_pass: None,
-            temporary: temporary.path(),
-            deadline: None,
-            started_at: Timestamp::UNIX_EPOCH,
-            // Called between the listing and the reading.
-            progress: Arc::new(move |_| -> Arc<dyn Progress> {
-                let nth = listed.fetch_add(1, Ordering::Relaxed);
-                if nth < times {
-                    let txid = 0x1a - nth;
-                    std::fs::remove_file(level.join(format!("{txid:016x}-{txid:016x}.ltx")))
-                        .unwrap();
-                }
-                Arc::new(())
-            }),
-        };
+        // Called between the listing and the reading.
+        let request = latest(&root, temporary.path(), move || {
+            let nth = listed.fetch_add(1, Ordering::Relaxed);
+            if nth < times {
+                let txid = 0x1a - nth;
+                std::fs::remove_file(level.join(format!("{txid:016x}-{txid:016x}.ltx"))).unwrap();
+            }
+        });
         let record = drill(&request).await;
         assert_eq!(std::fs::read_dir(temporary.path()).unwrap().count(), 0);
         record
@@ -252,19 +262,8 @@ mod tests {
         let url = format!("file://{}/tests/fixtures/v05-file/replica", replica.display());
         let root = Root::open(&url.parse().unwrap(), &S3Options::default()).await.unwrap();
         let temporary = tempfile::tempdir().unwrap();
-        let request = Request {
-            database: "app",
-            store: root.as_database(),
-            asked: &Asked::LATEST,
-            last_pass: None,
-            temporary: temporary.path(),
-            deadline: None,
-            started_at: Timestamp::UNIX_EPOCH,
-            // Called when the copy's file is there already.
-            progress: Arc::new(|_| -> Arc<dyn Progress> {
-                std::panic::panic_any("a fault of ours")
-            }),
-        };
+        // Called when the copy's file is there already.
+        let request = latest(&root, temporary.path(), || std::panic::panic_any("a fault of ours"));
         let record = drill(&request).await;
         assert_eq!(record.verdict, Verdict::Inconclusive);
         assert_eq!(record.checks.last().unwrap().name, "drill");
