@@ -1,7 +1,7 @@
 //! The drill: restore into a private directory, check the copy, say what was found.
 //!
 //! Invariants: a drill always ends in a record, also after a panic, a deadline or with nothing to restore; the
-//! copy is gone when [`drill`] returns. A process that is killed leaves its directory to the next
+//! copy is gone when what [`drill`] returns is dropped, and is handed out only after a PASS. A process that is killed leaves its directory to the next
 //! drill's sweep ([`Workspace::sweep`]). Nothing here writes to the store, the ledger or a mailbox.
 
 mod asked;
@@ -23,7 +23,7 @@ use replica::store::{Chain, Store};
 
 use crate::checks::{self, DurablePoint};
 use crate::heartbeat;
-use crate::record::{Check, Record, RestoreFigures, Status};
+use crate::record::{Check, Record, RestoreFigures, Status, Verdict};
 use crate::words::{in_words, millis};
 
 pub use asked::Asked;
@@ -58,8 +58,28 @@ pub struct Request<'a> {
     pub progress: ShowProgress,
 }
 
+/// What a drill leaves behind.
+#[derive(Debug)]
+pub struct Drilled {
+    /// What was found.
+    pub record: Record,
+    /// The copy, after a PASS only. It is gone when this drops.
+    pub proven: Option<Proven>,
+}
+
+/// A restored copy for which every check held.
+#[derive(Debug)]
+pub struct Proven {
+    /// Where it stands ([`Workspace::copy`]).
+    pub workspace: Workspace,
+    /// What was restored.
+    pub selected: Selected,
+    /// How the copy came out.
+    pub restored: Restored,
+}
+
 /// Carries out one drill.
-pub async fn drill(request: &Request<'_>) -> Record {
+pub async fn drill(request: &Request<'_>) -> Drilled {
     let began = Instant::now();
     let mut draft = Draft::new(request.database, request.asked, request.started_at);
     let attempt = AssertUnwindSafe(attempt(request, &mut draft)).catch_unwind();
@@ -67,8 +87,9 @@ pub async fn drill(request: &Request<'_>) -> Record {
         Some(deadline) => tokio::time::timeout_at((deadline + NOTICE).into(), attempt).await,
         None => Ok(attempt.await),
     };
+    let mut proven = None;
     match outcome {
-        Ok(Ok(Ok(()))) => {}
+        Ok(Ok(Ok(copy))) => proven = Some(copy),
         Ok(Ok(Err(stopped))) => draft.record.checks.push(stopped),
         Ok(Err(_panic)) => draft.record.checks.push(Check::new(
             "drill",
@@ -77,7 +98,8 @@ pub async fn drill(request: &Request<'_>) -> Record {
         )),
         Err(_elapsed) => draft.record.checks.push(out_of_time("drill")),
     }
-    draft.finish(began.elapsed())
+    let record = draft.finish(began.elapsed());
+    Drilled { proven: proven.filter(|_| record.verdict == Verdict::Pass), record }
 }
 
 /// A check that was stopped by the deadline.
@@ -89,7 +111,7 @@ pub fn out_of_time(name: &str) -> Check {
 }
 
 /// Fills the draft as far as it gets; an error is the check that ended it.
-async fn attempt(request: &Request<'_>, draft: &mut Draft) -> Result<(), Check> {
+async fn attempt(request: &Request<'_>, draft: &mut Draft) -> Result<Proven, Check> {
     let store = &*request.store;
     // Read before the listing: what it calls durable must then be listed.
     let heartbeat = within(request.deadline, heartbeat::read(store)).await?.map_err(in_words);
@@ -122,7 +144,7 @@ async fn attempt(request: &Request<'_>, draft: &mut Draft) -> Result<(), Check> 
     let (found, tables) = inspect::inspect(workspace.copy(), request.deadline).await;
     draft.record.checks.extend(found);
     draft.record.tables = tables;
-    Ok(())
+    Ok(Proven { workspace, selected, restored })
 }
 
 /// What `work` gives, unless the deadline passes first.
@@ -189,7 +211,6 @@ mod tests {
     use replica::store::{Root, S3Options};
 
     use super::*;
-    use crate::record::Verdict;
 
     /// A drill of the latest state, which calls `begun` when the restore is about to be shown.
     fn latest<'a>(
@@ -239,7 +260,11 @@ mod tests {
                 std::fs::remove_file(level.join(format!("{txid:016x}-{txid:016x}.ltx"))).unwrap();
             }
         });
-        let record = drill(&request).await;
+        let Drilled { record, proven } = drill(&request).await;
+        assert_eq!(proven.is_some(), record.verdict == Verdict::Pass);
+        let copies = std::fs::read_dir(temporary.path()).unwrap().count();
+        assert_eq!(copies, usize::from(proven.is_some()), "a proven copy, and no other, is kept");
+        drop(proven);
         assert_eq!(std::fs::read_dir(temporary.path()).unwrap().count(), 0);
         record
     }
@@ -264,7 +289,7 @@ mod tests {
         let temporary = tempfile::tempdir().unwrap();
         // Called when the copy's file is there already.
         let request = latest(&root, temporary.path(), || std::panic::panic_any("a fault of ours"));
-        let record = drill(&request).await;
+        let record = drill(&request).await.record;
         assert_eq!(record.verdict, Verdict::Inconclusive);
         assert_eq!(record.checks.last().unwrap().name, "drill");
         assert_eq!(std::fs::read_dir(temporary.path()).unwrap().count(), 0);

@@ -85,7 +85,7 @@ impl Verifier {
             started_at,
             progress: self.progress.clone(),
         };
-        (drill(&request).await, witness)
+        (drill(&request).await.record, witness)
     }
 
     /// The last PASS: the ledger's where it names a generation (whose id is unique); else the receipt
