@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use replica::format::PageSize;
+use replica::format::wal::{Position, Salts, WalChecksum, frame_offset};
 use rusqlite::Connection;
 use seaworthy_tests::shipped::Shipped;
 use shipper::clock::SystemClock;
 use shipper::ship::capture::{Capture, Discontinuity, Purpose};
 use shipper::ship::sweep::Goal;
 use shipper::wal::attach;
-use shipper::wal::bytes::{Position, Salts, WalChecksum, frame_offset};
 use shipper::wal::files::Files;
 use shipper::wal::hold::Hold;
 use shipper::wal::reader::{WalReader, wal_path};

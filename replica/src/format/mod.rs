@@ -1,6 +1,6 @@
-//! LTX v3: the unit of change in the bucket, byte-compatible with Litestream v0.5.
+//! LTX v3: the unit of change in the bucket, byte-compatible with Litestream v0.5. And SQLite's own [`wal`].
 //!
-//! Source of the format: the public README and Go code of `superfly/ltx`. Nothing here does I/O
+//! Source of the LTX format: the public README and Go code of `superfly/ltx`. Nothing here does I/O
 //! of its own (readers and writers are passed in), reads a clock or logs.
 
 mod checksum;
@@ -15,6 +15,7 @@ mod merge;
 mod page;
 mod sequence;
 mod source;
+pub mod wal;
 
 pub use checksum::{Checksum, DatabaseChecksum, page_checksum};
 pub use decode::Decoder;

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use jiff::Timestamp;
+use replica::format::wal::Position;
 use replica::format::{
     Checksum, DatabaseChecksum, Decoder, Encoded, Encoder, Header, PageNumber, Wholeness, merge_as,
     page_checksum,
@@ -22,7 +23,6 @@ use tempfile::SpooledTempFile;
 
 use crate::chain::disk::Disk;
 use crate::chain::framed;
-use crate::wal::bytes::Position;
 
 /// The page index of a file being written stays in memory up to this size.
 const INDEX_IN_MEMORY: usize = 64 << 10;

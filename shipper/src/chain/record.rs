@@ -9,13 +9,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use jiff::Timestamp;
+use replica::format::wal::Position;
 use replica::format::{Checksum, GenerationId, PageSize, Txid};
 use serde::{Deserialize, Serialize};
 
 use crate::chain::disk::{Change, Disk};
 use crate::chain::entry::End;
 use crate::chain::framed;
-use crate::wal::bytes::Position;
 
 const SLOT: usize = 4096;
 /// Runs whose uploads are known as ours.

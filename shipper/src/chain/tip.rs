@@ -1,6 +1,7 @@
 //! The capturing end of a chain: the last state captured, and entries of the spool that lead on from it.
 
 use jiff::Timestamp;
+use replica::format::wal::Position;
 use replica::format::{Checksum, Header, Txid, TxidRange, WalSpan};
 
 use crate::chain::entry::{End, Entry, EntryWriter};
@@ -8,7 +9,6 @@ use crate::chain::record::Durable;
 use crate::chain::spool::entry_path;
 use crate::chain::sums::PageSums;
 use crate::chain::{LocalChain, SpoolFull};
-use crate::wal::bytes::Position;
 
 /// The capturing end.
 #[derive(Debug)]

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use jiff::Timestamp;
+use replica::format::wal::{Position, WalChecksum, WalError, frame_offset, frame_size};
 use replica::format::{PageNumber, PageSize, WalSpan};
 use rusqlite::Connection;
 
@@ -17,7 +18,6 @@ use crate::chain::entry::{End, Entry, EntryWriter};
 use crate::chain::{Kind, LocalChain, Tip, TipState};
 use crate::clock::Clock;
 use crate::ship::pages::read_page;
-use crate::wal::bytes::{Position, WalChecksum, WalError, frame_offset, frame_size};
 use crate::wal::files::{Files, Replaced};
 use crate::wal::reader::{Changes, WalReader};
 use crate::wal::sqlite::Mark;

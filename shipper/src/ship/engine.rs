@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use replica::documents::ScrubReport;
 use replica::format::PageSize;
+use replica::format::wal::{Position, frame_size};
 
 use crate::chain::{LocalChain, SpoolFull};
 use crate::clock::Clock;
@@ -21,7 +22,6 @@ use crate::ship::capture::{Capture, Discontinuity, Purpose};
 use crate::ship::pages::page_count;
 use crate::ship::sweep::{Goal, Sweep};
 use crate::wal::attach::Attachable;
-use crate::wal::bytes::{Position, frame_size};
 use crate::wal::checkpoint::{Checkpointer, LockReport};
 use crate::wal::files::{Files, Replaced, Stamp};
 use crate::wal::hold::Hold;

@@ -14,9 +14,9 @@
 use std::path::Path;
 
 use replica::format::PageSize;
+use replica::format::wal::Position;
 use rusqlite::Connection;
 
-use crate::wal::bytes::Position;
 use crate::wal::sqlite::{self, Mark};
 
 /// A read transaction on the database, from [`Hold::begin`] until it is dropped.

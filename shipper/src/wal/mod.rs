@@ -1,6 +1,5 @@
 //! Reading a live database's WAL without losing a commit and without getting in the application's way.
 //!
-//! - [`bytes`]: the WAL file's format. Pure.
 //! - [`sqlite`]: the few things asked of SQLite itself, and the only `unsafe` code.
 //! - [`attach`]: what must hold of a database before we touch it.
 //! - [`hold`]: the read transaction that is never let go of, hand over hand.
@@ -8,11 +7,10 @@
 //! - [`files`]: whether the files are still those that we have open.
 //! - [`checkpoint`]: how the WAL is kept small.
 //!
-//! *Invariant*: while a [`hold::Hold`] exists, no frame after the captured [`bytes::Position`] can be overwritten.
+//! *Invariant*: while a [`hold::Hold`] exists, no frame after the captured [position](replica::format::wal::Position) can be overwritten.
 //! Nothing here writes to the database or its WAL; only SQLite's own checkpoint does.
 
 pub mod attach;
-pub mod bytes;
 pub mod checkpoint;
 pub mod files;
 pub mod hold;

@@ -9,11 +9,11 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use replica::format::{PageNumber, PageSize};
-
-use crate::wal::bytes::{
+use replica::format::wal::{
     FRAME_HEADER_SIZE, Frame, Position, Salts, WAL_HEADER_SIZE, WalError, WalHeader, frame_offset,
 };
+use replica::format::{PageNumber, PageSize};
+
 use crate::wal::sqlite::Mark;
 
 /// Bytes read at a time.

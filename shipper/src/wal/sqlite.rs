@@ -9,9 +9,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use replica::format::PageSize;
+use replica::format::wal::{Position, Salts, WalChecksum};
 use rusqlite::{Connection, OpenFlags, config::DbConfig, ffi};
-
-use crate::wal::bytes::{Position, Salts, WalChecksum};
 
 /// What a read transaction sees of the WAL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

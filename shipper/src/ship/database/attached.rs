@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use replica::format::wal::Position;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
@@ -17,7 +18,7 @@ use crate::ship::notify::Notice;
 use crate::ship::status::{Phase, Status};
 use crate::ship::sweep::Goal;
 use crate::ship::upload::{Ended, Uploader};
-use crate::wal::{bytes::Position, checkpoint::LockReport, reader::wal_path};
+use crate::wal::{checkpoint::LockReport, reader::wal_path};
 
 /// Pause after a step that failed.
 const RETRY_STEP: Duration = Duration::from_secs(1);

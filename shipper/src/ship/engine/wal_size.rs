@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use replica::format::wal::{Position, frame_size};
+
 use crate::ship::engine::{Engine, HAND_OVER_EVERY};
-use crate::wal::bytes::{Position, frame_size};
 use crate::wal::sqlite::{self, Mark};
 
 /// WAL bytes from which a checkpoint without the lock is worth its fsyncs.

@@ -1,7 +1,8 @@
 //! The bytes of a WAL file, as <https://www.sqlite.org/fileformat2.html#walformat> has them. Pure.
 
-use replica::format::PageSize;
 use serde::{Deserialize, Serialize};
+
+use crate::format::PageSize;
 
 /// Bytes of the file's header.
 pub const WAL_HEADER_SIZE: usize = 32;
@@ -224,7 +225,7 @@ mod tests {
              INSERT INTO t VALUES (randomblob(3000)); INSERT INTO t VALUES (1);",
         )
         .unwrap();
-        (std::fs::read(crate::wal::reader::wal_path(&path)).unwrap(), 1024)
+        (std::fs::read(directory.path().join("app.db-wal")).unwrap(), 1024)
     }
 
     /// The same WAL as a machine of the other byte order would have checksummed it.
