@@ -15,18 +15,23 @@ use seaworthy_tests::drill_support::{
 use seaworthy_tests::process::{Process, run};
 use serde_json::{Value, json};
 
-const FIELDS: [&str; 13] = [
+const FIELDS: [&str; 18] = [
     "checks",
     "database",
     "finished_at",
     "generation",
     "lag_seconds",
+    "other_files",
     "point",
     "restore",
+    "schema",
+    "size",
     "source_match",
     "started_at",
+    "steps",
     "tables",
     "txid",
+    "values",
     "verdict",
     "versions",
 ];

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use replica::format::{GenerationId, Txid};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// What the drill as a whole says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -85,7 +86,7 @@ impl std::fmt::Display for Status {
 /// One check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Check {
-    /// Its name (`chain`, `durable_point`, `integrity_check`, `foreign_key_check`, `tables`).
+    /// Its name (`chain`, `source_match`, `integrity_check`, `assert: orders keep coming`, …).
     pub name: String,
     /// How it ended.
     pub status: Status,
@@ -110,6 +111,9 @@ pub struct Point {
     pub restored_at: Option<Timestamp>,
     /// Its TXID.
     pub txid: Option<Txid>,
+    /// What a random point was drawn with: the same seed draws the same point of the same points.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
 }
 
 /// The measured restore.
@@ -123,7 +127,55 @@ pub struct RestoreFigures {
     pub objects: usize,
 }
 
-/// One drill.
+/// The size of the restored copy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Size {
+    /// Bytes in a page.
+    pub page_size: u32,
+    /// Pages.
+    pub page_count: u32,
+    /// Length of the file, bytes.
+    pub bytes: u64,
+}
+
+/// One step of the drill and how long it took.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Step {
+    /// `restore`, or the name of a check.
+    pub name: String,
+    /// Wall time, seconds.
+    pub seconds: f64,
+}
+
+/// The files that the restored point did not need.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OtherFiles {
+    /// Files verified in this drill …
+    pub verified: usize,
+    /// … and their bytes.
+    pub bytes: u64,
+    /// How many there are.
+    pub of: usize,
+    /// Those found damaged.
+    pub damaged: Vec<DamagedFile>,
+}
+
+/// A damaged file, and what can no longer be restored for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DamagedFile {
+    /// Its full key.
+    pub object: String,
+    /// What is wrong with it: offset, expected, actual.
+    pub problem: String,
+    /// How many restore points need it.
+    pub spoiled_points: usize,
+    /// The first of them.
+    pub first: Option<Txid>,
+    /// The last of them.
+    pub last: Option<Txid>,
+}
+
+/// One drill. What a later version added is missing in older documents, and read as absent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {
     /// The database's name (the last part of its URL).
@@ -140,6 +192,21 @@ pub struct Record {
     pub checks: Vec<Check>,
     /// Row counts of the copy's tables.
     pub tables: BTreeMap<String, u64>,
+    /// Size of the copy.
+    #[serde(default)]
+    pub size: Option<Size>,
+    /// Fingerprint of the copy's schema (SHA-256, hexadecimal): equal where the schema is.
+    #[serde(default)]
+    pub schema: Option<String>,
+    /// What each assertion of `drill.toml` found, by the assertion's name.
+    #[serde(default)]
+    pub values: BTreeMap<String, Value>,
+    /// How long each step took, in order.
+    #[serde(default)]
+    pub steps: Vec<Step>,
+    /// The files that this point did not need, where they were looked at.
+    #[serde(default)]
+    pub other_files: Option<OtherFiles>,
     /// The restore, where it was carried out.
     pub restore: Option<RestoreFigures>,
     /// How far the newest restorable state was behind the start of the drill, seconds; `null` for a
@@ -213,10 +280,31 @@ mod tests {
             database: "app".into(),
             generation: Some("0192f0c1-2345-7abc-8def-0123456789ab".parse().unwrap()),
             txid: Some(txid),
-            point: Point { asked: "latest".into(), restored_at: Some(at), txid: Some(txid) },
+            point: Point {
+                asked: "latest".into(),
+                restored_at: Some(at),
+                txid: Some(txid),
+                seed: Some(7),
+            },
             verdict: Verdict::Pass,
             checks: vec![Check::new("chain", Status::Pass, "3 objects")],
             tables: [("orders".to_owned(), 79)].into(),
+            size: Some(Size { page_size: 4096, page_count: 2, bytes: 8192 }),
+            schema: Some("5c".to_owned()),
+            values: [("newest".to_owned(), serde_json::json!(3))].into(),
+            steps: vec![Step { name: "restore".to_owned(), seconds: 0.25 }],
+            other_files: Some(OtherFiles {
+                verified: 2,
+                bytes: 300,
+                of: 9,
+                damaged: vec![DamagedFile {
+                    object: "x.ltx".to_owned(),
+                    problem: "cut".to_owned(),
+                    spoiled_points: 1,
+                    first: Some(txid),
+                    last: Some(txid),
+                }],
+            }),
             restore: Some(RestoreFigures { seconds: 0.25, bytes: 4096, objects: 3 }),
             lag_seconds: Some(1.5),
             source_match: None,
@@ -228,10 +316,18 @@ mod tests {
             "database": "app",
             "generation": "0192f0c1-2345-7abc-8def-0123456789ab",
             "txid": "000000000000001a",
-            "point": {"asked": "latest", "restored_at": "2026-11-22T09:00:00Z", "txid": "000000000000001a"},
+            "point": {"asked": "latest", "restored_at": "2026-11-22T09:00:00Z", "txid": "000000000000001a", "seed": 7},
             "verdict": "PASS",
             "checks": [{"name": "chain", "status": "pass", "detail": "3 objects"}],
             "tables": {"orders": 79},
+            "size": {"page_size": 4096, "page_count": 2, "bytes": 8192},
+            "schema": "5c",
+            "values": {"newest": 3},
+            "steps": [{"name": "restore", "seconds": 0.25}],
+            "other_files": {"verified": 2, "bytes": 300, "of": 9, "damaged": [{
+                "object": "x.ltx", "problem": "cut", "spoiled_points": 1,
+                "first": "000000000000001a", "last": "000000000000001a",
+            }]},
             "restore": {"seconds": 0.25, "bytes": 4096, "objects": 3},
             "lag_seconds": 1.5,
             "source_match": null,
@@ -248,16 +344,36 @@ mod tests {
     }
 
     #[test]
+    fn a_document_of_an_older_version_is_read() {
+        let at = "2026-11-22T09:00:00Z";
+        let record: Record = serde_json::from_value(serde_json::json!({
+            "database": "app", "generation": null, "txid": null,
+            "point": {"asked": "latest", "restored_at": null, "txid": null},
+            "verdict": "PASS", "checks": [], "tables": {"orders": 79}, "restore": null,
+            "lag_seconds": null, "source_match": null, "started_at": at, "finished_at": at,
+            "versions": {},
+        }))
+        .unwrap();
+        assert_eq!((record.size, record.schema, record.point.seed), (None, None, None));
+        assert_eq!((record.tables["orders"], record.values.len()), (79, 0));
+    }
+
+    #[test]
     fn a_later_check_never_improves_the_verdict() {
         let at: Timestamp = "2026-11-22T09:00:00Z".parse().unwrap();
         let mut record = Record {
             database: "app".into(),
             generation: None,
             txid: None,
-            point: Point { asked: "latest".into(), restored_at: None, txid: None },
+            point: Point { asked: "latest".into(), restored_at: None, txid: None, seed: None },
             verdict: Verdict::Pass,
             checks: checks(&[Status::Pass]),
             tables: BTreeMap::new(),
+            size: None,
+            schema: None,
+            values: BTreeMap::new(),
+            steps: Vec::new(),
+            other_files: None,
             restore: None,
             lag_seconds: None,
             source_match: None,

@@ -1,7 +1,7 @@
 //! The ledger in a DynamoDB table: `pk = DB#<name>`, `sk = DRILL#<started_at>#<id>` or `STATE`.
 //!
 //! Drills carry `document` (the record as JSON), `verdict` and `expires_at` (for the table's TTL). The
-//! state item never expires, nor does `pk = DATABASES`, `sk = STATE` with the set of known `urls`. The drill and the last PASS it brings are one transaction. A record too long for an item
+//! state item (alarms, the last PASS and the key of its drill, since when none passes) never expires, nor does `pk = DATABASES`, `sk = STATE` with the set of known `urls`. The drill and the last PASS it brings are one transaction. A record too long for an item
 //! is cut in the ledger, and says so there.
 
 use std::collections::{BTreeSet, HashMap};
@@ -13,9 +13,11 @@ use aws_sdk_dynamodb::error::{BoxError, SdkError};
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::{AttributeValue, Put, TransactWriteItem, Update};
+use jiff::Timestamp;
 use replica::documents::Receipt;
 
 use crate::ledger::{Entry, Ledger, LedgerError, Versioned, fit};
+use crate::record::Record;
 use crate::watch::WatchState;
 
 /// An item may have 400 KB with all its names; the rest is left for the other attributes.
@@ -38,12 +40,20 @@ fn text(value: impl Into<String>) -> AttributeValue {
     AttributeValue::S(value.into())
 }
 
+fn text_of<'a>(item: Option<&'a Item>, attribute: &str) -> Option<&'a String> {
+    item.and_then(|item| item.get(attribute)).and_then(|value| value.as_s().ok())
+}
+
 fn number(value: impl ToString) -> AttributeValue {
     AttributeValue::N(value.to_string())
 }
 
 fn state_key(database: &str) -> Item {
     [("pk".into(), text(format!("DB#{database}"))), ("sk".into(), text("STATE"))].into()
+}
+
+fn drill_sort_key(entry: &Entry) -> String {
+    format!("DRILL#{}#{}", entry.sortable_start(), entry.id)
 }
 
 fn databases_key() -> Item {
@@ -73,14 +83,18 @@ impl DynamoDbLedger {
         LedgerError::Content { ledger: self.url(), database: database.to_owned(), source }
     }
 
+    async fn item(&self, key: Item, action: &'static str) -> Result<Option<Item>, LedgerError> {
+        let request = self.client.get_item().table_name(&self.table).consistent_read(true);
+        let answer = request.set_key(Some(key)).send().await;
+        Ok(answer.map_err(|error| self.unavailable(action, error))?.item)
+    }
+
     async fn state(
         &self,
         database: &str,
         action: &'static str,
     ) -> Result<Option<Item>, LedgerError> {
-        let request = self.client.get_item().table_name(&self.table).consistent_read(true);
-        let answer = request.set_key(Some(state_key(database))).send().await;
-        Ok(answer.map_err(|error| self.unavailable(action, error))?.item)
+        self.item(state_key(database), action).await
     }
 
     fn parsed<T: serde::de::DeserializeOwned>(
@@ -89,8 +103,8 @@ impl DynamoDbLedger {
         item: Option<&Item>,
         attribute: &str,
     ) -> Result<Option<T>, LedgerError> {
-        let text = item.and_then(|item| item.get(attribute)).and_then(|value| value.as_s().ok());
-        text.map(|text| serde_json::from_str(text).map_err(|error| self.content(database, error)))
+        text_of(item, attribute)
+            .map(|text| serde_json::from_str(text).map_err(|error| self.content(database, error)))
             .transpose()
     }
 
@@ -101,7 +115,7 @@ impl DynamoDbLedger {
         let put = Put::builder()
             .table_name(&self.table)
             .item("pk", text(format!("DB#{database}")))
-            .item("sk", text(format!("DRILL#{}#{}", entry.sortable_start(), entry.id)))
+            .item("sk", text(drill_sort_key(entry)))
             .item("document", text(document))
             .item("verdict", text(entry.record.verdict.to_string()))
             .item("expires_at", number(entry.expires_at().as_second()))
@@ -110,16 +124,30 @@ impl DynamoDbLedger {
         Ok(TransactWriteItem::builder().put(put).build())
     }
 
-    fn pass(&self, database: &str, pass: &Receipt) -> Result<TransactWriteItem, LedgerError> {
-        let pass = serde_json::to_string(pass).map_err(|error| self.content(database, error))?;
-        let update = Update::builder()
-            .table_name(&self.table)
-            .set_key(Some(state_key(database)))
-            .update_expression("SET last_pass = :pass")
-            .expression_attribute_values(":pass", text(pass))
-            .build()
-            .map_err(|error| self.unavailable("record PASS", error))?;
-        Ok(TransactWriteItem::builder().update(update).build())
+    /// What a drill changes of its database's state, if anything.
+    fn state_change(&self, entry: &Entry) -> Result<Option<TransactWriteItem>, LedgerError> {
+        let database = &entry.record.database;
+        let update = Update::builder().table_name(&self.table).set_key(Some(state_key(database)));
+        let update = if let Some(pass) = &entry.last_pass {
+            let pass =
+                serde_json::to_string(pass).map_err(|error| self.content(database, error))?;
+            update
+                .update_expression(
+                    "SET last_pass = :pass, last_pass_drill = :drill, last_pass_url = :url \
+                     REMOVE failing_since",
+                )
+                .expression_attribute_values(":pass", text(pass))
+                .expression_attribute_values(":drill", text(drill_sort_key(entry)))
+                .expression_attribute_values(":url", text(&entry.url))
+        } else if entry.is_failing() {
+            update
+                .update_expression("SET failing_since = if_not_exists(failing_since, :now)")
+                .expression_attribute_values(":now", text(entry.sortable_start()))
+        } else {
+            return Ok(None);
+        };
+        let update = update.build().map_err(|error| self.unavailable("record drill", error))?;
+        Ok(Some(TransactWriteItem::builder().update(update).build()))
     }
 }
 
@@ -130,9 +158,7 @@ impl Ledger for DynamoDbLedger {
     }
 
     async fn known_databases(&self) -> Result<BTreeSet<String>, LedgerError> {
-        let request = self.client.get_item().table_name(&self.table).consistent_read(true);
-        let answer = request.set_key(Some(databases_key())).send().await;
-        let item = answer.map_err(|error| self.unavailable("read known databases", error))?.item;
+        let item = self.item(databases_key(), "read known databases").await?;
         let urls = item.as_ref().and_then(|item| item.get("urls"));
         let urls = urls.and_then(|value| value.as_ss().ok());
         Ok(urls.into_iter().flatten().cloned().collect())
@@ -153,8 +179,8 @@ impl Ledger for DynamoDbLedger {
 
     async fn append(&self, entry: &Entry) -> Result<(), LedgerError> {
         let mut request = self.client.transact_write_items().transact_items(self.drill(entry)?);
-        if let Some(pass) = &entry.last_pass {
-            request = request.transact_items(self.pass(&entry.record.database, pass)?);
+        if let Some(change) = self.state_change(entry)? {
+            request = request.transact_items(change);
         }
         let mut pause = CONFLICT_PAUSE;
         for _ in 0..CONFLICT_RETRIES {
@@ -175,6 +201,28 @@ impl Ledger for DynamoDbLedger {
     async fn last_pass(&self, database: &str) -> Result<Option<Receipt>, LedgerError> {
         let item = self.state(database, "read last PASS").await?;
         self.parsed(database, item.as_ref(), "last_pass")
+    }
+
+    async fn last_pass_record(
+        &self,
+        database: &str,
+        url: &str,
+    ) -> Result<Option<Record>, LedgerError> {
+        let action = "read record of last PASS";
+        let state = self.state(database, action).await?;
+        if text_of(state.as_ref(), "last_pass_url").is_none_or(|of| of != url) {
+            return Ok(None);
+        }
+        let Some(drill) = text_of(state.as_ref(), "last_pass_drill") else { return Ok(None) };
+        let mut key = state_key(database);
+        key.insert("sk".into(), text(drill));
+        let item = self.item(key, action).await?;
+        self.parsed(database, item.as_ref(), "document")
+    }
+
+    async fn failing_since(&self, database: &str) -> Result<Option<Timestamp>, LedgerError> {
+        let state = self.state(database, "read first failed drill").await?;
+        Ok(text_of(state.as_ref(), "failing_since").and_then(|text| text.parse().ok()))
     }
 
     async fn watch_state(&self, database: &str) -> Result<Versioned, LedgerError> {

@@ -19,7 +19,7 @@ use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use replica::documents::Receipt;
 
-use crate::record::Record;
+use crate::record::{Record, Verdict};
 use crate::watch::WatchState;
 
 pub use dynamodb::DynamoDbLedger;
@@ -65,8 +65,12 @@ pub enum LedgerError {
 pub struct Entry {
     /// A UUIDv7.
     pub id: String,
+    /// Where the database is: of two databases of one name, only the same URL is compared.
+    pub url: String,
     /// The record.
     pub record: Record,
+    /// Whether the newest state was asked for: only such drills tell since when it fails.
+    pub latest: bool,
     /// Becomes the database's last PASS, together with the row or not at all.
     pub last_pass: Option<Receipt>,
 }
@@ -75,6 +79,11 @@ impl Entry {
     /// `started_at` in the fixed width that sorts by time.
     fn sortable_start(&self) -> String {
         format!("{:.3}", self.record.started_at)
+    }
+
+    /// Whether the newest state was not proven, whosever fault that is.
+    fn is_failing(&self) -> bool {
+        self.latest && self.record.verdict != Verdict::Pass
     }
 
     /// When the row may go.
@@ -103,6 +112,17 @@ pub trait Ledger: Send + Sync + Debug {
 
     /// The last PASS of a database's newest state.
     async fn last_pass(&self, database: &str) -> Result<Option<Receipt>, LedgerError>;
+
+    /// The record of the last PASS of the newest state of the database at `url`; `None` where there is none, where it
+    /// expired, or where the last PASS was of another URL.
+    async fn last_pass_record(
+        &self,
+        database: &str,
+        url: &str,
+    ) -> Result<Option<Record>, LedgerError>;
+
+    /// When the first drill of the newest state began that did not pass, since the last one that did.
+    async fn failing_since(&self, database: &str) -> Result<Option<Timestamp>, LedgerError>;
 
     /// The state of a database's alarms.
     async fn watch_state(&self, database: &str) -> Result<Versioned, LedgerError>;

@@ -8,10 +8,12 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use replica::documents::Receipt;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
 use crate::ledger::{Entry, Ledger, LedgerError, Versioned};
+use crate::record::Record;
 use crate::watch::WatchState;
 
 /// Waits for another verifier's transaction for this long.
@@ -26,6 +28,24 @@ const SCHEMA: &str = "
         database TEXT PRIMARY KEY, version INTEGER NOT NULL DEFAULT 0,
         watch TEXT, last_pass TEXT) STRICT;
     CREATE TABLE IF NOT EXISTS known(url TEXT PRIMARY KEY) STRICT;";
+
+/// What the first version's `state` did not have: which drill the last PASS was, of which URL; since when it fails.
+const LATER_STATE_COLUMNS: [&str; 3] = ["last_pass_drill", "last_pass_url", "failing_since"];
+
+/// Makes the tables, or brings those of an older version up to date.
+fn prepare(file: &mut Connection) -> rusqlite::Result<()> {
+    file.busy_timeout(BUSY_TIMEOUT)?;
+    // IMMEDIATE: of two verifiers that start at once, one sees what the other did.
+    let change = file.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    change.execute_batch(SCHEMA)?;
+    for column in LATER_STATE_COLUMNS {
+        let known = "SELECT EXISTS (SELECT 1 FROM pragma_table_info('state') WHERE name = ?1)";
+        if !change.query_row(known, [column], |row| row.get(0))? {
+            change.execute_batch(&format!("ALTER TABLE state ADD COLUMN {column} TEXT"))?;
+        }
+    }
+    change.commit()
+}
 
 /// A ledger file.
 #[derive(Debug)]
@@ -48,9 +68,8 @@ impl SqliteLedger {
             std::fs::create_dir_all(directory)
                 .map_err(|error| unavailable("create directory", error.into()))?;
         }
-        let file = Connection::open(path).map_err(|error| unavailable("open", error.into()))?;
-        let prepared = file.busy_timeout(BUSY_TIMEOUT).and_then(|()| file.execute_batch(SCHEMA));
-        prepared.map_err(|error| unavailable("prepare tables", error.into()))?;
+        let mut file = Connection::open(path).map_err(|error| unavailable("open", error.into()))?;
+        prepare(&mut file).map_err(|error| unavailable("prepare tables", error.into()))?;
         Ok(Self { url, file: Mutex::new(file) })
     }
 
@@ -104,9 +123,18 @@ impl Ledger for SqliteLedger {
             )?;
             if let Some(last_pass) = last_pass {
                 change.execute(
-                    "INSERT INTO state(database, last_pass) VALUES (?1, ?2) \
-                     ON CONFLICT (database) DO UPDATE SET last_pass = excluded.last_pass",
-                    params![database, last_pass],
+                    "INSERT INTO state(database, last_pass, last_pass_drill, last_pass_url) \
+                     VALUES (?1, ?2, ?3, ?4) ON CONFLICT (database) DO UPDATE \
+                     SET last_pass = excluded.last_pass, last_pass_drill = excluded.last_pass_drill, \
+                     last_pass_url = excluded.last_pass_url, failing_since = NULL",
+                    params![database, last_pass, entry.id, entry.url],
+                )?;
+            } else if entry.is_failing() {
+                change.execute(
+                    "INSERT INTO state(database, failing_since) VALUES (?1, ?2) \
+                     ON CONFLICT (database) DO UPDATE \
+                     SET failing_since = coalesce(failing_since, excluded.failing_since)",
+                    params![database, entry.sortable_start()],
                 )?;
             }
             let now = entry.record.started_at.as_second();
@@ -126,6 +154,39 @@ impl Ledger for SqliteLedger {
             serde_json::from_str(&text).map_err(|error| self.content(database, error))
         };
         text.flatten().map(parse).transpose()
+    }
+
+    async fn last_pass_record(
+        &self,
+        database: &str,
+        url: &str,
+    ) -> Result<Option<Record>, LedgerError> {
+        let text: Option<String> = self.with("read record of last PASS", |file| {
+            file.query_row(
+                "SELECT drill.document FROM state JOIN drill ON drill.database = state.database \
+                 AND drill.id = state.last_pass_drill \
+                 WHERE state.database = ?1 AND state.last_pass_url = ?2",
+                [database, url],
+                |row| row.get(0),
+            )
+            .optional()
+        })?;
+        let parse = |text: String| {
+            serde_json::from_str(&text).map_err(|error| self.content(database, error))
+        };
+        text.map(parse).transpose()
+    }
+
+    async fn failing_since(&self, database: &str) -> Result<Option<Timestamp>, LedgerError> {
+        let text: Option<Option<String>> = self.with("read first failed drill", |file| {
+            file.query_row(
+                "SELECT failing_since FROM state WHERE database = ?1",
+                [database],
+                |row| row.get(0),
+            )
+            .optional()
+        })?;
+        Ok(text.flatten().and_then(|text| text.parse().ok()))
     }
 
     async fn watch_state(&self, database: &str) -> Result<Versioned, LedgerError> {
@@ -187,6 +248,8 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
+    use crate::drill::{Asked, Draft};
+    use crate::record::Verdict;
 
     #[tokio::test]
     async fn alarms_change_only_by_the_version_that_was_read() {
@@ -206,5 +269,47 @@ mod tests {
         assert!(!ledger.replace_watch_state("app", 1, &first).await.unwrap(), "came too late");
         let read = ledger.watch_state("app").await.unwrap();
         assert_eq!(read, Versioned { version: 2, state: Some(second) });
+    }
+
+    fn entry(id: &str, url: &str, at: &str, verdict: Verdict) -> Entry {
+        let mut record = Draft::new("app", &Asked::LATEST, at.parse().unwrap()).record;
+        record.tables.insert("orders".to_owned(), 79);
+        record.verdict = verdict;
+        let pass = serde_json::json!({
+            "version": 1, "drill_id": id, "generation": null, "txid": "1a",
+            "restored_at": at, "finished_at": at,
+        });
+        let last_pass = (verdict == Verdict::Pass).then(|| serde_json::from_value(pass).unwrap());
+        Entry { id: id.to_owned(), url: url.to_owned(), record, latest: true, last_pass }
+    }
+
+    #[tokio::test]
+    async fn the_last_pass_is_remembered_whole_and_since_when_none_follows() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("ledger.db");
+        let old = Connection::open(&path).unwrap();
+        old.execute_batch(SCHEMA).unwrap();
+        old.execute_batch("INSERT INTO state(database, version) VALUES ('app', 3)").unwrap();
+        let ledger = SqliteLedger::open(&path).unwrap();
+        let same = || async { ledger.last_pass_record("app", "file:///a").await.unwrap() };
+        let since = || async { ledger.failing_since("app").await.unwrap() };
+        assert_eq!((same().await, since().await), (None, None), "of an older version");
+        assert_eq!(ledger.watch_state("app").await.unwrap().version, 3);
+
+        let pass = entry("1", "file:///a", "2026-11-22T09:00:00Z", Verdict::Pass);
+        ledger.append(&pass).await.unwrap();
+        let first = entry("2", "file:///a", "2026-11-22T10:00:00Z", Verdict::Inconclusive);
+        ledger.append(&first).await.unwrap();
+        let second = entry("3", "file:///a", "2026-11-22T11:00:00Z", Verdict::Fail);
+        ledger.append(&second).await.unwrap();
+        assert_eq!(same().await, Some(pass.record), "what fails does not replace it");
+        assert_eq!(ledger.last_pass_record("app", "file:///b").await.unwrap(), None);
+        assert_eq!(since().await, Some(first.record.started_at));
+
+        let past = Entry { latest: false, ..second };
+        let again = entry("4", "file:///a", "2026-11-22T12:00:00Z", Verdict::Pass);
+        ledger.append(&again).await.unwrap();
+        ledger.append(&Entry { id: "5".to_owned(), ..past }).await.unwrap();
+        assert_eq!((same().await, since().await), (Some(again.record), None));
     }
 }

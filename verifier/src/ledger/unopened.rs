@@ -4,9 +4,11 @@
 use std::collections::BTreeSet;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use replica::documents::Receipt;
 
 use crate::ledger::{Entry, Ledger, LedgerError, Versioned};
+use crate::record::Record;
 use crate::watch::WatchState;
 
 /// See the module.
@@ -41,6 +43,18 @@ impl Ledger for UnopenedLedger {
 
     async fn last_pass(&self, _database: &str) -> Result<Option<Receipt>, LedgerError> {
         self.refuse("read last PASS")
+    }
+
+    async fn last_pass_record(
+        &self,
+        _database: &str,
+        _url: &str,
+    ) -> Result<Option<Record>, LedgerError> {
+        self.refuse("read record of last PASS")
+    }
+
+    async fn failing_since(&self, _database: &str) -> Result<Option<Timestamp>, LedgerError> {
+        self.refuse("read first failed drill")
     }
 
     async fn watch_state(&self, _database: &str) -> Result<Versioned, LedgerError> {

@@ -117,7 +117,13 @@ impl Verifier {
         }
         let id = uuid::Uuid::now_v7().to_string();
         let receipt = new_receipt(&id, &record, asked);
-        let entry = Entry { id, record: record.clone(), last_pass: receipt.clone() };
+        let entry = Entry {
+            id,
+            url: url.to_owned(),
+            record: record.clone(),
+            latest: asked.target() == Target::Latest,
+            last_pass: receipt.clone(),
+        };
         match self.ledger.append(&entry).await {
             Ok(()) => {
                 if let (Some(receipt), Some(store)) = (&receipt, store) {
