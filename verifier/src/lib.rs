@@ -18,6 +18,7 @@ pub mod handler;
 pub mod heartbeat;
 pub mod ledger;
 pub mod record;
+pub mod rules;
 pub mod tasks;
 pub mod watch;
 pub mod words;

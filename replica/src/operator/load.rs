@@ -91,6 +91,14 @@ fn merge(base: &mut Table, over: Table) {
     }
 }
 
+/// Reads a document that is no file of this machine; `name` stands before the line in messages.
+///
+/// # Errors
+/// As of [`load`].
+pub fn from_toml<T: DeserializeOwned>(name: &str, text: &str) -> Result<T, Usage> {
+    parse(name, text, Table::new())
+}
+
 fn parse<T: DeserializeOwned>(name: &str, text: &str, overlay: Table) -> Result<T, Usage> {
     let mut track = serde_path_to_error::Track::new();
     let outcome = if overlay.is_empty() {

@@ -16,6 +16,6 @@ pub use bar::Bar;
 pub use database::DatabaseArg;
 pub use duration::FriendlyDuration;
 pub use exit::{Exit, Usage, conclude, explain, usage};
-pub use load::{load, nearest};
+pub use load::{from_toml, load, nearest};
 pub use logging::{LogFormat, init_logging};
 pub use stop::{Stopped, block_on};

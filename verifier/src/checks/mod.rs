@@ -16,7 +16,7 @@ pub use chain::{chain, chain_failed, vanished};
 pub use durable_point::{DurablePoint, durable_point};
 pub use foreign_keys::foreign_keys;
 pub use integrity::integrity;
-pub use open::open;
+pub use open::{ends_at, open};
 pub use tables::tables;
 
 use rusqlite::ErrorCode;
@@ -38,6 +38,17 @@ fn refused(name: &str, error: &rusqlite::Error) -> Check {
                 "deadline reached before the check ended\n\
                  HINT: give the drill more time, or drill fewer databases in one run",
             );
+        }
+        Some(ErrorCode::TooBig) => {
+            return Check::new(
+                name,
+                Status::Unchecked,
+                format!("{message}: a value is longer than a drill reads in its bounded memory"),
+            );
+        }
+        Some(ErrorCode::OutOfMemory) => {
+            let hint = "a drill's memory is bounded: what sorts or groups many rows needs an index";
+            return Check::new(name, Status::Error, format!("{message}\nHINT: {hint}"));
         }
         _ if is_unknown(&message) => Status::Unchecked,
         _ => Status::Error,
@@ -88,6 +99,7 @@ mod tests {
             (sqlite(ffi::SQLITE_NOTADB, "file is not a database"), Status::Fail),
             (sqlite(ffi::SQLITE_ERROR, "no such module: geopoly9"), Status::Unchecked),
             (sqlite(ffi::SQLITE_ERROR, "no such collation sequence: ICU"), Status::Unchecked),
+            (sqlite(ffi::SQLITE_TOOBIG, "string or blob too big"), Status::Unchecked),
             (sqlite(ffi::SQLITE_IOERR, "disk I/O error"), Status::Error),
             (sqlite(ffi::SQLITE_NOMEM, "out of memory"), Status::Error),
             (sqlite(ffi::SQLITE_INTERRUPT, "interrupted"), Status::Error),
