@@ -11,7 +11,7 @@ use replica::store::S3Options;
 
 use crate::config::Config;
 use crate::drill::{Asked, ShowProgress};
-use crate::tasks::{DrillTask, Tasks, Verifier};
+use crate::tasks::{CompactTask, DrillTask, Tasks, Verifier};
 
 /// Proves a backup by restoring it.
 #[derive(Debug, Parser)]
@@ -40,6 +40,13 @@ enum Command {
         2 wrong usage or configuration, 3 it could not be found out."
     )]
     Watch(Watch),
+    /// Merges many small files into few, and makes snapshots from proven copies; deletes nothing
+    #[command(
+        after_help = "Safe at any time, beside a shipper, a drill or another compaction. Exit code: 0 all that can be \
+        compacted is, 1 something is wrong with the backup, 2 wrong usage or configuration, 3 something was left \
+        (the next run goes on from there)."
+    )]
+    Compact(Compact),
 }
 
 #[derive(Debug, Args)]
@@ -69,6 +76,23 @@ struct Watch {
     json: bool,
 }
 
+#[derive(Debug, Args)]
+struct Compact {
+    /// Configured names, or URLs that need no configuration (s3://bucket/prefix/name or
+    /// file:///dir/name); none: every database
+    #[arg(value_name = "DATABASE")]
+    databases: Vec<DatabaseArg>,
+    /// One JSON document on stdout
+    #[arg(long)]
+    json: bool,
+    /// Base URL of an S3-compatible store
+    #[arg(long, value_name = "URL")]
+    endpoint: Option<String>,
+    /// Region, else the AWS defaults
+    #[arg(long)]
+    region: Option<String>,
+}
+
 /// Parses the arguments and runs.
 ///
 /// # Errors
@@ -80,6 +104,7 @@ pub async fn run() -> anyhow::Result<Exit> {
     match cli.command {
         Command::Drill(arguments) => drill(config, arguments).await,
         Command::Watch(arguments) => watch(config, &arguments).await,
+        Command::Compact(arguments) => compact(config, arguments).await,
     }
 }
 
@@ -101,6 +126,20 @@ async fn drill(config: Config, arguments: Drill) -> anyhow::Result<Exit> {
 async fn watch(config: Config, arguments: &Watch) -> anyhow::Result<Exit> {
     let verifier = Verifier::new(config, S3Options::default(), Arc::new(|_| Arc::new(()))).await?;
     let answer = verifier.watch().await?;
+    let text = if arguments.json { document(&answer)? } else { answer.text() };
+    print(&text)?;
+    Ok(answer.exit())
+}
+
+async fn compact(config: Config, arguments: Compact) -> anyhow::Result<Exit> {
+    let given = S3Options {
+        endpoint: arguments.endpoint,
+        region: arguments.region,
+        force_path_style: None,
+    };
+    let verifier = Verifier::new(config, given, Arc::new(|bytes| Bar::new(bytes))).await?;
+    let task = CompactTask { databases: arguments.databases, deadline: None };
+    let answer = verifier.compact(task).await?;
     let text = if arguments.json { document(&answer)? } else { answer.text() };
     print(&text)?;
     Ok(answer.exit())

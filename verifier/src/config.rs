@@ -26,6 +26,8 @@ pub struct Config {
     pub alert: AlertConfig,
     /// When a database counts as stale.
     pub stale: StaleConfig,
+    /// How `compact` works.
+    pub compaction: CompactionConfig,
 }
 
 /// `[replica]`.
@@ -93,6 +95,20 @@ impl Default for StaleConfig {
             after: Duration::from_secs(15 * 60).into(),
             proof_after: Duration::from_secs(8 * 24 * 3600).into(),
         }
+    }
+}
+
+/// `[compaction]`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CompactionConfig {
+    /// How old the newest snapshot may be, as long as something was shipped after it.
+    pub snapshot_every: FriendlyDuration,
+}
+
+impl Default for CompactionConfig {
+    fn default() -> Self {
+        Self { snapshot_every: Duration::from_secs(24 * 3600).into() }
     }
 }
 
@@ -232,12 +248,15 @@ mod tests {
             [stale]
             after = "15m"
             proof_after = "8d"
+            [compaction]
+            snapshot_every = "24h"
         "#)
         .unwrap();
         assert_eq!(config.replica.url.as_deref(), Some("s3://acme-backups/web-1"));
         assert_eq!(config.replica.databases, ["app"]);
         assert_eq!(config.alert.to, ["ops@acme.example"]);
         assert_eq!(config.stale, StaleConfig::default(), "the example shows the defaults");
+        assert_eq!(config.compaction, CompactionConfig::default());
         assert_eq!(config.alert.remind_every, AlertConfig::default().remind_every);
     }
 
@@ -257,6 +276,8 @@ mod tests {
             error,
             "error: verifier.toml:2: unknown key stale.proof_afer\nHINT: did you mean proof_after?"
         );
+        let error = of("[retention]\nkeep = \"7d\"\n").unwrap_err();
+        assert!(error.contains("unknown key retention"), "nothing deletes yet: {error}");
         let error = of("[stale]\nafter = \"soon\"\n").unwrap_err();
         assert!(error.contains("stale.after: not a duration: \"soon\""), "{error}");
     }

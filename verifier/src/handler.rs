@@ -15,15 +15,16 @@ use serde_json::Value;
 use tokio::sync::OnceCell;
 
 use crate::drill::Asked;
-use crate::tasks::{DrillTask, Tasks};
+use crate::record::Verdict;
+use crate::tasks::{CompactTask, DrillTask, Tasks};
 
 /// The tasks an event may ask for.
-const TASKS: [&str; 2] = ["drill", "watch"];
+const TASKS: [&str; 3] = ["drill", "watch", "compact"];
 /// Bounds of the time kept back for cleaning up, the ledger and the mail.
 const MARGIN_AT_LEAST: Duration = Duration::from_secs(1);
 const MARGIN_AT_MOST: Duration = Duration::from_secs(20);
 
-/// `{"task": "drill" | "watch", "database": …, "at": …}`.
+/// `{"task": "drill" | "watch" | "compact", "database": …, "at": …}`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Event {
@@ -43,18 +44,23 @@ pub async fn handle(
 ) -> anyhow::Result<Value> {
     let event: Event = serde_json::from_value(event).map_err(|error| {
         usage(format!(
-            "event: {error}\nHINT: send {{\"task\": \"drill\"}} or {{\"task\": \"watch\"}}"
+            "event: {error}\nHINT: send {{\"task\": \"drill\"}}, {{\"task\": \"watch\"}} or {{\"task\": \"compact\"}}"
         ))
     })?;
+    let parsed = |text: Option<String>| text.map(|text| text.parse::<DatabaseArg>()).transpose();
+    let named = |database: Option<String>| {
+        let database =
+            parsed(database).map_err(|error| usage(format!("event: database: {error}")))?;
+        anyhow::Ok(database.into_iter().collect::<Vec<_>>())
+    };
+    if event.at.is_some() && event.task != "drill" {
+        return Err(usage("event: at: only a drill has a point").into());
+    }
     match event.task.as_str() {
         "drill" => {
-            let parsed =
-                |text: Option<String>| text.map(|text| text.parse::<DatabaseArg>()).transpose();
-            let database = parsed(event.database)
-                .map_err(|error| usage(format!("event: database: {error}")))?;
+            let databases = named(event.database)?;
             let asked = event.at.as_deref().unwrap_or("latest").parse::<Asked>();
             let asked = asked.map_err(|error| usage(format!("event: at: {error}")))?;
-            let databases = database.into_iter().collect();
             let answer = tasks.drill(DrillTask { databases, asked, deadline }).await?;
             let json = serde_json::to_value(&answer)?;
             anyhow::ensure!(
@@ -76,6 +82,17 @@ pub async fn handle(
                 !answer.is_blind(),
                 "the watch could not find everything out: {json}\n\
                  HINT: each detail says what could not be read; until then no alarm can be trusted to come"
+            );
+            Ok(json)
+        }
+        "compact" => {
+            let task = CompactTask { databases: named(event.database)?, deadline };
+            let answer = tasks.compact(task).await?;
+            let json = serde_json::to_value(&answer)?;
+            // No mail tells of it. What is only left for want of time is the next run's.
+            anyhow::ensure!(
+                answer.verdict != Verdict::Fail,
+                "the compaction found something wrong: {json}\nHINT: each finding says where; drill the database"
             );
             Ok(json)
         }
@@ -134,6 +151,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::compact::{CompactAnswer, Report};
     use crate::drill::Draft;
     use crate::record::{Check, Status};
     use crate::tasks::DrillAnswer;
@@ -144,6 +162,7 @@ mod tests {
         asked: Mutex<Vec<String>>,
         mail_failed: bool,
         watched: Vec<WatchReport>,
+        compacted: Option<(Status, String)>,
     }
 
     #[async_trait(?Send)]
@@ -165,6 +184,15 @@ mod tests {
                 databases: self.watched.clone(),
             })
         }
+
+        async fn compact(&self, task: CompactTask) -> anyhow::Result<CompactAnswer> {
+            self.asked.lock().unwrap().push(format!("{:?} to compact", task.databases));
+            let mut report = Report::new("app");
+            if let Some((status, detail)) = &self.compacted {
+                report.find("chain", *status, detail.clone());
+            }
+            Ok(CompactAnswer::new("2026-11-22T09:00:00Z".parse().unwrap(), vec![report]))
+        }
     }
 
     #[tokio::test]
@@ -185,11 +213,34 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_compaction_that_finds_damage_fails_the_invocation() {
+        let event = json!({"task": "compact", "database": "app"});
+        for (found, answers) in [
+            (None, Ok("PASS")),
+            (Some((Status::Error, "deadline reached")), Ok("INCONCLUSIVE")),
+            (Some((Status::Fail, "x.ltx: damaged")), Err("x.ltx: damaged")),
+        ] {
+            let compacted = found.map(|(status, detail)| (status, detail.to_owned()));
+            let fake = Fake { compacted, ..Fake::default() };
+            match (handle(&fake, event.clone(), None).await, answers) {
+                (Ok(answer), Ok(verdict)) => assert_eq!(answer["verdict"], verdict),
+                (Err(error), Err(words)) => assert!(error.to_string().contains(words), "{error}"),
+                (other, _) => panic!("{other:?}"),
+            }
+            assert_eq!(*fake.asked.lock().unwrap(), ["[Name(\"app\")] to compact"]);
+        }
+        let fake = Fake::default();
+        let event = json!({"task": "compact", "at": "latest"});
+        let error = handle(&fake, event, None).await.unwrap_err().to_string();
+        assert!(error.contains("at: only a drill has a point"), "{error}");
+    }
+
+    #[tokio::test]
     async fn what_cannot_work_is_an_error_that_says_so() {
         let fake = Fake::default();
         for (event, expected) in [
             (json!({"task": "dril"}), "unknown task \"dril\"\nHINT: did you mean drill?"),
-            (json!({"task": "xyz"}), "known tasks are drill, watch"),
+            (json!({"task": "xyz"}), "known tasks are drill, watch, compact"),
             (json!({}), "missing field `task`"),
             (json!({"task": "drill", "databse": "app"}), "unknown field `databse`"),
             (json!({"task": "drill", "at": "yesterday"}), "\"yesterday\" is no point"),

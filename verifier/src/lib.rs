@@ -2,15 +2,17 @@
 //!
 //! - [`drill`]: one drill, from a store to a [`record::Record`]; [`checks`]: what must hold of the copy.
 //! - [`watch`]: pure judgement and alarm states.
+//! - [`compact`]: many small files become few; snapshots from a proven copy.
 //! - [`ledger`], [`alert`]: where it is recorded, who is told. Only they name AWS types.
 //! - [`tasks`]: all of it together, for [`cli`] and [`handler`] (Lambda).
 //!
-//! It never writes to a database's data: only `receipt.json` beside it.
+//! It never changes or deletes what was shipped. It adds `receipt.json`, and compactions (levels 1 to 3 and 9).
 
 pub mod alert;
 mod aws;
 pub mod checks;
 pub mod cli;
+pub mod compact;
 pub mod config;
 pub mod databases;
 pub mod drill;

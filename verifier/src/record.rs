@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use replica::format::{GenerationId, Txid};
+use replica::operator::Exit;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -42,6 +43,16 @@ impl Verdict {
             Self::Inconclusive
         } else {
             Self::Pass
+        }
+    }
+
+    /// 0 PASS, 1 FAIL, 3 INCONCLUSIVE.
+    #[must_use]
+    pub fn exit(self) -> Exit {
+        match self {
+            Self::Pass => Exit::Holds,
+            Self::Fail => Exit::Fails,
+            Self::Inconclusive => Exit::Inconclusive,
         }
     }
 

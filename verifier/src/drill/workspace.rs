@@ -50,6 +50,12 @@ impl Workspace {
         Ok(workspace)
     }
 
+    /// The directory itself.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Where the copy stands.
     #[must_use]
     pub fn copy(&self) -> PathBuf {

@@ -33,11 +33,7 @@ impl DrillAnswer {
     /// 0 PASS, 1 FAIL, 3 INCONCLUSIVE.
     #[must_use]
     pub fn exit(&self) -> Exit {
-        match self.verdict() {
-            Verdict::Pass => Exit::Holds,
-            Verdict::Fail => Exit::Fails,
-            Verdict::Inconclusive => Exit::Inconclusive,
-        }
+        self.verdict().exit()
     }
 }
 

@@ -14,7 +14,7 @@ use replica::store::{Key, Store, StoreError, read_all};
 use crate::alert::drill_mail;
 use crate::config::Config;
 use crate::databases::{Database, Databases, databases};
-use crate::drill::{Asked, Draft, Request, Workspace, drill, out_of_time, within};
+use crate::drill::{Asked, Draft, Drilled, Request, Workspace, drill, out_of_time, within};
 use crate::ledger::Entry;
 use crate::record::{Check, Record, Status, Verdict};
 use crate::tasks::{DrillAnswer, DrillTask, Verifier};
@@ -24,7 +24,7 @@ use crate::words::in_words;
 const RECEIPT_LIMIT_BYTES: usize = 64 * 1024;
 
 /// What is known of the last PASS before the drill.
-struct Witness {
+pub(super) struct Witness {
     last_pass: Option<Receipt>,
     problem: Option<Check>,
 }
@@ -53,7 +53,8 @@ impl Verifier {
             }
         };
         for database in &found {
-            let (record, witness) = self.drill_one(database, &task, &temporary).await;
+            let (Drilled { record, .. }, witness) =
+                self.drill_one(database, &task, &temporary).await;
             let url = database.store.url();
             self.conclude(record, &url, Some(&*database.store), witness, &task.asked, &mut answer)
                 .await;
@@ -61,18 +62,20 @@ impl Verifier {
         Ok(answer)
     }
 
-    async fn drill_one(
+    /// Drills one database; with the record goes what was known of the last PASS.
+    pub(super) async fn drill_one(
         &self,
         database: &Database,
         task: &DrillTask,
         temporary: &std::path::Path,
-    ) -> (Record, Witness) {
+    ) -> (Drilled, Witness) {
         let started_at = now();
         if task.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             let mut draft = Draft::new(&database.name, &task.asked, started_at);
             draft.record.checks.push(out_of_time("chain"));
             let witness = Witness { last_pass: None, problem: None };
-            return (draft.finish(std::time::Duration::ZERO), witness);
+            let record = draft.finish(std::time::Duration::ZERO);
+            return (Drilled { record, proven: None }, witness);
         }
         let witness = self.witness(database, task.deadline).await;
         let request = Request {
@@ -85,7 +88,7 @@ impl Verifier {
             started_at,
             progress: self.progress.clone(),
         };
-        (drill(&request).await.record, witness)
+        (drill(&request).await, witness)
     }
 
     /// The last PASS: the ledger's where it names a generation (whose id is unique); else the receipt
@@ -103,7 +106,7 @@ impl Verifier {
     }
 
     /// Records a drill, and says it to whom it concerns.
-    async fn conclude(
+    pub(super) async fn conclude(
         &self,
         mut record: Record,
         url: &str,

@@ -1,6 +1,7 @@
-//! The tasks: drill databases, watch databases. Command line and Lambda run the same ones.
+//! The tasks: drill, watch and compact databases. Command line and Lambda run the same ones.
 
 mod answer;
+mod compact;
 mod drill;
 mod watch;
 
@@ -13,6 +14,7 @@ use replica::operator::{DatabaseArg, usage};
 use replica::store::S3Options;
 
 use crate::alert::{self, Mailer};
+use crate::compact::CompactAnswer;
 use crate::config::Config;
 use crate::drill::{Asked, ShowProgress};
 use crate::ledger::{self, Ledger};
@@ -31,6 +33,15 @@ pub struct DrillTask {
     pub deadline: Option<Instant>,
 }
 
+/// A compaction task.
+#[derive(Debug, Clone)]
+pub struct CompactTask {
+    /// The databases; none: all.
+    pub databases: Vec<DatabaseArg>,
+    /// When it must have ended.
+    pub deadline: Option<Instant>,
+}
+
 /// What an event or a command can ask for. One thread runs it (both programs of this workspace have one).
 #[async_trait(?Send)]
 pub trait Tasks: Send + Sync {
@@ -39,6 +50,9 @@ pub trait Tasks: Send + Sync {
 
     /// Looks at the freshness of every database.
     async fn watch(&self) -> anyhow::Result<WatchAnswer>;
+
+    /// Compacts databases one after the other, and makes snapshots that are due.
+    async fn compact(&self, task: CompactTask) -> anyhow::Result<CompactAnswer>;
 }
 
 /// The tasks on real services.
@@ -74,5 +88,9 @@ impl Tasks for Verifier {
 
     async fn watch(&self) -> anyhow::Result<WatchAnswer> {
         self.watch_all().await
+    }
+
+    async fn compact(&self, task: CompactTask) -> anyhow::Result<CompactAnswer> {
+        self.compact_all(task).await
     }
 }

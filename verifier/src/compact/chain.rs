@@ -1,0 +1,168 @@
+//! One generation: its windows, level by level.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures_util::stream::{self, StreamExt};
+use jiff::Timestamp;
+use replica::documents::Heartbeat;
+use replica::format::{Level, Txid};
+use replica::restore::Inventory;
+use replica::store::{Chain, LtxObject, Store, StoreError};
+use tokio::sync::Semaphore;
+
+use super::{CompactError, Gap, LEVELS, Merged, Report, Window, merge_window, windows};
+use crate::drill::within;
+use crate::record::Status;
+use crate::words::in_words;
+
+/// Requests under way at once.
+const REQUESTS: usize = 32;
+/// Windows of few bytes made at once: small objects cost waiting, not work.
+const SMALL_AT_ONCE: usize = 3;
+/// How few, bytes.
+const SMALL_BYTES: u64 = 4 << 20;
+
+/// Where one database's compaction works, and until when.
+#[derive(Debug)]
+pub struct Bench<'a> {
+    /// The database.
+    pub store: Arc<dyn Store>,
+    /// Where results wait for their upload.
+    pub directory: &'a Path,
+    /// When it must have ended.
+    pub deadline: Option<Instant>,
+}
+
+/// The last TXID that may be compacted: the newest listed, and in the generation that the heartbeat names none after
+/// what the shipper calls durable. `None`: nothing may.
+#[must_use]
+pub fn limit(inventory: &Inventory, heartbeat: Option<&Heartbeat>) -> Option<Txid> {
+    let newest = inventory.files.iter().map(|file| file.txids.max()).max()?;
+    match heartbeat {
+        Some(beat) if Chain::Generation(beat.generation) == inventory.chain => {
+            beat.txid.map(|durable| durable.min(newest))
+        }
+        _ => Some(newest),
+    }
+}
+
+/// Makes every window up to `limit` that is not there yet; what is made is added to the inventory, what is not to the
+/// report.
+pub async fn compact_chain(
+    bench: &Bench<'_>,
+    inventory: &mut Inventory,
+    limit: Txid,
+    report: &mut Report,
+) {
+    let permits = Semaphore::new(REQUESTS);
+    for level in LEVELS.into_iter().filter_map(|level| Level::new(level).ok()) {
+        let planned = windows(inventory, level, limit);
+        // Above level 1, what is missing is what was not made, or not told, below.
+        for gap in planned.gaps.iter().filter(|_| level.get() == LEVELS[0]) {
+            report.windows_left += 1;
+            report.find("chain", Status::Fail, missing(inventory, gap));
+        }
+        let (small, large): (Vec<Window>, Vec<Window>) =
+            planned.windows.into_iter().partition(|window| window.bytes() <= SMALL_BYTES);
+        for (windows, at_once) in [(small, SMALL_AT_ONCE), (large, 1)] {
+            if !make(bench, inventory, windows, at_once, &permits, report).await {
+                return;
+            }
+        }
+    }
+}
+
+/// Makes windows of one level; `false` where it makes no sense to go on.
+async fn make(
+    bench: &Bench<'_>,
+    inventory: &mut Inventory,
+    windows: Vec<Window>,
+    at_once: usize,
+    permits: &Semaphore,
+    report: &mut Report,
+) -> bool {
+    let (chain, mut left) = (inventory.chain, windows.len() as u64);
+    let mut made = stream::iter(windows)
+        .map(|window| async move {
+            let merging = merge_window(&bench.store, chain, &window, bench.directory, permits);
+            (within(bench.deadline, merging).await, window)
+        })
+        .buffer_unordered(at_once);
+    while let Some((outcome, window)) = made.next().await {
+        match outcome {
+            Ok(Ok(merged)) => {
+                left -= 1;
+                inventory.files.push(object(&window, merged));
+                report.made(&window, merged);
+                tracing::debug!(level = window.level.get(), txids = %window.txids, "compacted");
+            }
+            Ok(Err(error)) => {
+                let status = if error.is_replica_fault() { Status::Fail } else { Status::Error };
+                let goes_on = concerns_one_window(&error);
+                let name = format!("window: level {} {}", window.level, window.txids);
+                report.find(&name, status, in_words(error));
+                if !goes_on {
+                    report.windows_left += left;
+                    return false;
+                }
+                left -= 1;
+                report.windows_left += 1;
+            }
+            Err(_out_of_time) => {
+                let detail = format!(
+                    "deadline reached with {left} windows of level {} left\nHINT: the next run goes on from here; give it more time, or run it more often",
+                    window.level
+                );
+                report.find("deadline", Status::Error, detail);
+                report.windows_left += left;
+                return false;
+            }
+        }
+    }
+    true
+}
+
+/// Whether the other windows are worth trying.
+fn concerns_one_window(error: &CompactError) -> bool {
+    match error {
+        CompactError::Store(error) => matches!(
+            error,
+            StoreError::NotFound { .. }
+                | StoreError::Precondition { .. }
+                | StoreError::Changed { .. }
+        ),
+        CompactError::Io { .. } => false,
+        _ => true,
+    }
+}
+
+fn object(window: &Window, merged: Merged) -> LtxObject {
+    LtxObject {
+        level: window.level,
+        txids: window.txids,
+        size: merged.bytes,
+        modified: Timestamp::now(),
+    }
+}
+
+fn missing(inventory: &Inventory, gap: &Gap) -> String {
+    let Gap { txids, missing } = gap;
+    let holds = |file: &&LtxObject| {
+        file.level != Level::SNAPSHOT
+            && file.txids.min() <= *missing
+            && *missing <= file.txids.max()
+    };
+    let what = match inventory.files.iter().find(holds) {
+        Some(file) => format!(
+            "is only in level {} file {}, which reaches beyond the window",
+            file.level, file.txids
+        ),
+        None => "is in no file: a gap".to_owned(),
+    };
+    format!(
+        "generation {}: TXID {missing} {what}; the window {txids} is left as it is",
+        inventory.chain
+    )
+}
