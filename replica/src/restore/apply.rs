@@ -74,7 +74,8 @@ pub async fn apply(
             decode(store.as_ref(), &plan, Feed::new(receiver, progress), &output)
         })
     };
-    let ((), painted) = tokio::join!(feed(store, plan, sender), painting);
+    let objects = plan.files.iter().rev().map(|file| (plan.key(file), file.size)).collect();
+    let ((), painted) = tokio::join!(feed(store, objects, sender), painting);
     let (header, post_apply) = painted.unwrap_or_else(|error| {
         Err(output::failure(0, "run decoder", std::io::Error::other(error)))
     })?;

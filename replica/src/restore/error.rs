@@ -1,6 +1,7 @@
 //! Why a restore cannot be planned or carried out.
 
-use crate::format::{Checksum, FormatError, PageNumber, Txid};
+use crate::format::wal::WalError;
+use crate::format::{Checksum, FormatError, FrameError, PageNumber, Txid};
 use crate::store::StoreError;
 
 /// Why there is no restored copy. Corruption is told apart from the surroundings.
@@ -18,6 +19,32 @@ pub enum RestoreError {
         /// What is wrong, with offset, expected and actual.
         #[source]
         source: FormatError,
+    },
+    /// An object of a v0.3 replica is not a whole LZ4 frame.
+    #[error("{object}: damaged")]
+    DamagedFrame {
+        /// The object, with its full key.
+        object: String,
+        /// What is wrong, with offset, expected and actual.
+        #[source]
+        source: FrameError,
+    },
+    /// The content of an object of a v0.3 replica is not what a WAL must be.
+    #[error("{object}: damaged")]
+    DamagedWal {
+        /// The object, with its full key.
+        object: String,
+        /// What is wrong with which frame of the WAL.
+        #[source]
+        source: WalError,
+    },
+    /// Encrypted by whoever wrote it: what is in it can neither be restored nor judged here.
+    #[error(
+        "{object}: encrypted with age, by Litestream v0.3\nHINT: restore it with Litestream v0.3 and its age identity; only the copy can then be checked"
+    )]
+    Encrypted {
+        /// The object, with its full key.
+        object: String,
     },
     /// An object is valid by itself, but not in its chain.
     #[error("{object}: {what}: expected {expected}, actual {actual}")]
@@ -104,6 +131,8 @@ impl RestoreError {
         matches!(
             self,
             Self::Damaged { .. }
+                | Self::DamagedFrame { .. }
+                | Self::DamagedWal { .. }
                 | Self::Conflict { .. }
                 | Self::Incomplete { .. }
                 | Self::DatabaseChecksum { .. }

@@ -1,4 +1,4 @@
-//! Gets the objects of a plan, newest first, ahead of the decoder.
+//! Gets the objects of a plan, in the order in which they are decoded, ahead of the decoder.
 //!
 //! Objects are fetched in pieces, several at once (one connection is seldom as fast as the network), and handed
 //! over in order. Memory is bounded by [`IN_FLIGHT`] pieces of [`PIECE_BYTES`], whatever the objects' sizes.
@@ -12,7 +12,7 @@ use futures_util::stream::{self, StreamExt};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use crate::restore::{Plan, Progress, RestoreError};
+use crate::restore::{Progress, RestoreError};
 use crate::store::{Key, Store};
 
 /// Bytes in a request.
@@ -33,32 +33,24 @@ struct Request {
     length: u64,
 }
 
-fn requests(plan: &Plan) -> Vec<Request> {
-    let mut requests = Vec::new();
-    for file in plan.files.iter().rev() {
-        let key = plan.key(file);
-        if file.size == 0 {
-            // Nothing to ask for; the decoder refuses it by its size.
-            continue;
-        }
-        if file.size <= PIECE_BYTES {
-            requests.push(Request { key, range: None, length: file.size });
-            continue;
-        }
-        let mut start = 0;
-        while start < file.size {
-            let end = file.size.min(start + PIECE_BYTES);
-            requests.push(Request { key, range: Some(start..end), length: end - start });
-            start = end;
-        }
-    }
-    requests
+/// The requests for one object of so many bytes. An empty one needs none: the decoder refuses it by its size.
+fn requests((key, size): (Key, u64)) -> impl Iterator<Item = Request> {
+    (0..size.div_ceil(PIECE_BYTES)).map(move |piece| {
+        let start = piece * PIECE_BYTES;
+        let end = size.min(start + PIECE_BYTES);
+        let range = (size > PIECE_BYTES).then_some(start..end);
+        Request { key, range, length: end - start }
+    })
 }
 
-/// Sends every piece of the plan's objects, in the order in which they are decoded. Ends early when the
+/// Sends every piece of `objects` (with their sizes, bytes) in their order. Ends early when the
 /// decoder is gone, and after a piece that could not be fetched. Dropping it stops every request.
-pub(super) async fn feed(store: Arc<dyn Store>, plan: &Plan, pieces: mpsc::Sender<Piece>) {
-    let mut fetched = stream::iter(requests(plan))
+pub(super) async fn feed(
+    store: Arc<dyn Store>,
+    objects: Vec<(Key, u64)>,
+    pieces: mpsc::Sender<Piece>,
+) {
+    let mut fetched = stream::iter(objects.into_iter().flat_map(requests))
         .map(|request| Task(tokio::spawn(fetch(Arc::clone(&store), request))).join())
         .buffered(IN_FLIGHT);
     while let Some(piece) = fetched.next().await {

@@ -17,13 +17,19 @@ const SYNC_EVERY: u64 = 32 << 20;
 
 /// Sizes the file, after looking whether there is room for it.
 pub(super) fn prepare(file: &File, size: u64) -> Result<(), RestoreError> {
-    let fail = |action, source: io::Error| failure(size, action, source);
-    let space = rustix::fs::fstatvfs(file).map_err(|e| fail("read free space", e.into()))?;
-    let available = space.f_bavail.saturating_mul(space.f_frsize);
+    refuse_without_room(file, size, 0)?;
+    file.set_len(size).map_err(|source| failure(size, "set length", source))
+}
+
+/// Whether the file, which has `length` bytes, could become `size` bytes long.
+pub(super) fn refuse_without_room(file: &File, size: u64, length: u64) -> Result<(), RestoreError> {
+    let space = rustix::fs::fstatvfs(file)
+        .map_err(|error| failure(size, "read free space", error.into()))?;
+    let available = space.f_bavail.saturating_mul(space.f_frsize).saturating_add(length);
     if available < size {
         return Err(RestoreError::NoSpace { needed: size, available: Some(available) });
     }
-    file.set_len(size).map_err(|source| fail("set length", source))
+    Ok(())
 }
 
 /// An error of the output's file system, told apart where it has no room.

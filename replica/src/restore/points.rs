@@ -30,7 +30,14 @@ pub struct RestorePoint {
 /// # Errors
 /// The store's, a damaged header, or no chain at all.
 pub async fn points(store: &dyn Store) -> Result<Vec<RestorePoint>, RestoreError> {
-    let chains = store.chains().await?;
+    points_of(store, store.chains().await?).await
+}
+
+/// The restore points of these chains, which are all there are.
+pub(super) async fn points_of(
+    store: &dyn Store,
+    chains: Vec<Chain>,
+) -> Result<Vec<RestorePoint>, RestoreError> {
     if chains.is_empty() {
         return Err(RestoreError::Chain {
             message: format!(

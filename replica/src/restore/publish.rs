@@ -22,7 +22,9 @@ use std::sync::Arc;
 use rustix::fs::{Gid, Uid};
 use tempfile::NamedTempFile;
 
-use crate::restore::{Plan, Progress, RestoreError, Restored, apply};
+use crate::restore::{
+    Plan, Progress, RestoreError, Restored, V03Plan, V03Restored, apply, apply_v03,
+};
 use crate::store::Store;
 
 /// What SQLite keeps beside a database, and would believe.
@@ -44,31 +46,68 @@ pub async fn publish(
     force: bool,
     progress: Arc<dyn Progress>,
 ) -> Result<Restored, RestoreError> {
-    let place = Place::of(output)?;
-    if !force {
-        place.refuse_existing()?;
-    }
-    let replaced = place.replaced()?;
-    let temporary = place.temporary()?;
-    let file = temporary
-        .as_file()
-        .try_clone()
-        .map_err(|source| io_error(temporary.path(), "open temporary file", source))?;
-    let restored = apply(store, plan, file, progress).await?;
-    if let Some(replaced) = replaced {
-        take_over(&temporary, &replaced, output)?;
-    }
-    if force {
-        place.replace(temporary)?;
-    } else {
-        // Somebody may have been quicker since the check above.
-        temporary.persist_noclobber(&place.output).map_err(|error| match error.error.kind() {
-            io::ErrorKind::AlreadyExists => exists(output),
-            _ => io_error(output, "rename restored file", error.error),
-        })?;
-        place.sync_directory()?;
-    }
+    let staged = Staged::begin(output, force)?;
+    let restored = apply(store, plan, staged.file()?, progress).await?;
+    staged.finish()?;
     Ok(restored)
+}
+
+/// As [`publish()`], for a replica that Litestream v0.3 wrote.
+///
+/// # Errors
+/// Those of [`crate::restore::apply_v03()`], and of the file system, as with [`publish()`].
+pub async fn publish_v03(
+    store: Arc<dyn Store>,
+    plan: &V03Plan,
+    output: &Path,
+    force: bool,
+    progress: Arc<dyn Progress>,
+) -> Result<V03Restored, RestoreError> {
+    let staged = Staged::begin(output, force)?;
+    let restored = apply_v03(store, plan, staged.file()?, progress).await?;
+    staged.finish()?;
+    Ok(restored)
+}
+
+/// The copy while it is made.
+struct Staged {
+    place: Place,
+    force: bool,
+    replaced: Option<Metadata>,
+    temporary: NamedTempFile,
+}
+
+impl Staged {
+    fn begin(output: &Path, force: bool) -> Result<Self, RestoreError> {
+        let place = Place::of(output)?;
+        if !force {
+            place.refuse_existing()?;
+        }
+        let replaced = place.replaced()?;
+        let temporary = place.temporary()?;
+        Ok(Self { place, force, replaced, temporary })
+    }
+
+    fn file(&self) -> Result<File, RestoreError> {
+        let failed = |source| io_error(self.temporary.path(), "open temporary file", source);
+        self.temporary.as_file().try_clone().map_err(failed)
+    }
+
+    fn finish(self) -> Result<(), RestoreError> {
+        let Self { place, force, replaced, temporary } = self;
+        if let Some(replaced) = replaced {
+            take_over(&temporary, &replaced, &place.output)?;
+        }
+        if force {
+            return place.replace(temporary);
+        }
+        // Somebody may have been quicker since the check at the beginning.
+        temporary.persist_noclobber(&place.output).map_err(|error| match error.error.kind() {
+            io::ErrorKind::AlreadyExists => exists(&place.output),
+            _ => io_error(&place.output, "rename restored file", error.error),
+        })?;
+        place.sync_directory()
+    }
 }
 
 /// Where the output goes.

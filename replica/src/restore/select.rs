@@ -58,15 +58,22 @@ pub async fn select(
     chain: Option<Chain>,
     target: Target,
 ) -> Result<Selected, RestoreError> {
+    reach(store, chain, target).await?.ok_or_else(|| too_early(target))
+}
+
+/// As [`select()`]; `None` where no chain reaches back to the time asked for.
+pub(super) async fn reach(
+    store: &dyn Store,
+    chain: Option<Chain>,
+    target: Target,
+) -> Result<Option<Selected>, RestoreError> {
     if let Some(chain) = chain {
         let chains = store.chains().await?;
         if !chains.contains(&chain) {
             return Err(unknown_chain(store, chain, &chains));
         }
         let inventory = Inventory::read(store, chain).await?;
-        return resolve(store, inventory, target, Vec::new())
-            .await?
-            .ok_or_else(|| too_early(target));
+        return resolve(store, inventory, target, Vec::new()).await;
     }
     let mut remarks = Vec::new();
     // Before the listing, so that what it vouches for must be in the listing.
@@ -78,10 +85,10 @@ pub async fn select(
     }
     for inventory in inventories {
         if let Some(selected) = resolve(store, inventory, target, remarks.clone()).await? {
-            return Ok(selected);
+            return Ok(Some(selected));
         }
     }
-    Err(too_early(target))
+    Ok(None)
 }
 
 /// The chains that have files, the latest first.
@@ -212,7 +219,7 @@ async fn refuse_gap(
     Ok(())
 }
 
-fn too_early(target: Target) -> RestoreError {
+pub(super) fn too_early(target: Target) -> RestoreError {
     let what = match target {
         Target::AtOrBefore(limit) => format!("no restore point at or before {limit}"),
         Target::Latest | Target::Txid(_) => "no restore point".to_owned(),

@@ -21,9 +21,10 @@ use jiff::Timestamp;
 
 use crate::format::{Checksum, Level, TxidRange};
 use crate::store::key::FILE_LEVELS_DIR;
+use crate::store::v03::GENERATIONS_DIR;
 use crate::store::{
     Body, Chain, Key, LtxAttributes, LtxKey, LtxObject, ObjectInfo, ObjectReader, PutOutcome,
-    Store, StoreError,
+    Store, StoreError, V03Generation, V03Object, V03Part,
 };
 
 /// One database's directory.
@@ -77,21 +78,36 @@ impl Store for FileStore {
     async fn list_ltx(&self, chain: Chain, level: Level) -> Result<Vec<LtxObject>, StoreError> {
         let dir = self.dir.join(chain.file_level_path(level));
         blocking(move || {
-            let mut objects = Vec::new();
-            for name in names(&dir)? {
-                let Ok(txids) = TxidRange::from_file_name(&name) else { continue };
-                let path = dir.join(&name);
-                let metadata = match fs::metadata(&path) {
-                    Ok(metadata) => metadata,
-                    Err(source) if source.kind() == io::ErrorKind::NotFound => continue,
-                    Err(source) => return Err(failure(&path, "read file metadata", source)),
-                };
-                if metadata.is_file() {
-                    let modified = modified(&path, &metadata)?;
-                    objects.push(LtxObject { level, txids, size: metadata.len(), modified });
-                }
-            }
+            let read = |name: &str| TxidRange::from_file_name(name).ok();
+            let mut objects = files(&dir, read, |txids, size, modified| LtxObject {
+                level,
+                txids,
+                size,
+                modified,
+            })?;
             objects.sort_unstable_by_key(|object| object.txids);
+            Ok(objects)
+        })
+        .await
+    }
+
+    async fn v03_generations(&self) -> Result<Vec<V03Generation>, StoreError> {
+        let names = directories(self.dir.join(GENERATIONS_DIR)).await?;
+        let mut generations: Vec<V03Generation> =
+            names.iter().filter_map(|name| name.parse().ok()).collect();
+        generations.sort_unstable();
+        Ok(generations)
+    }
+
+    async fn list_v03(&self, generation: V03Generation) -> Result<Vec<V03Object>, StoreError> {
+        let directories = generation.directories().map(|directory| self.dir.join(directory));
+        blocking(move || {
+            let object = |part, size, modified| V03Object { part, size, modified };
+            let mut objects = Vec::new();
+            for directory in directories {
+                objects.extend(files(&directory, V03Part::from_name, object)?);
+            }
+            objects.sort_unstable_by_key(|object| object.part);
             Ok(objects)
         })
         .await
@@ -147,6 +163,28 @@ pub(super) async fn directories(dir: PathBuf) -> Result<Vec<String>, StoreError>
         Ok(found)
     })
     .await
+}
+
+/// The files directly below `dir` whose names `read` understands; `object` takes size and time.
+fn files<N, T>(
+    dir: &Path,
+    read: impl Fn(&str) -> Option<N>,
+    object: impl Fn(N, u64, Timestamp) -> T,
+) -> Result<Vec<T>, StoreError> {
+    let mut objects = Vec::new();
+    for name in names(dir)? {
+        let Some(meaning) = read(&name) else { continue };
+        let path = dir.join(&name);
+        let metadata = match fs::metadata(&path) {
+            Ok(metadata) => metadata,
+            Err(source) if source.kind() == io::ErrorKind::NotFound => continue,
+            Err(source) => return Err(failure(&path, "read file metadata", source)),
+        };
+        if metadata.is_file() {
+            objects.push(object(meaning, metadata.len(), modified(&path, &metadata)?));
+        }
+    }
+    Ok(objects)
 }
 
 /// Runs file access on a blocking thread.

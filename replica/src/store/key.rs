@@ -4,6 +4,7 @@
 //! backend as `ltx/<decimal level>/`: each is what Litestream v0.5 reads there.
 
 use crate::format::{GenerationId, Level, TxidRange};
+use crate::store::V03Key;
 
 /// The directory of all levels in the file layout.
 pub(super) const FILE_LEVELS_DIR: &str = "ltx";
@@ -72,6 +73,8 @@ pub enum Key {
     Receipt,
     /// A file of a chain.
     Ltx(LtxKey),
+    /// A part of a Litestream v0.3 replica, never written.
+    V03(V03Key),
 }
 
 impl From<LtxKey> for Key {
@@ -99,6 +102,7 @@ impl Key {
             Self::Heartbeat => "heartbeat.json".to_owned(),
             Self::Receipt => "receipt.json".to_owned(),
             Self::Ltx(key) => format!("{}/{}", level_path(key), key.txids.file_name()),
+            Self::V03(key) => key.to_string(),
         }
     }
 }

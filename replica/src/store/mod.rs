@@ -11,6 +11,7 @@ mod retry;
 mod root;
 mod s3;
 mod url;
+mod v03;
 
 use std::fmt::Debug;
 use std::ops::Range;
@@ -28,6 +29,7 @@ pub use retry::RetryPolicy;
 pub use root::{Root, S3Options};
 pub use s3::S3Store;
 pub use url::RootUrl;
+pub use v03::{V03Generation, V03Key, V03Object, V03Part};
 
 use crate::format::{Checksum, Level, TxidRange};
 
@@ -131,6 +133,17 @@ pub trait Store: Send + Sync + Debug {
 
     /// The files of one level, by ascending name. Names that are not of the format are left out.
     async fn list_ltx(&self, chain: Chain, level: Level) -> Result<Vec<LtxObject>, StoreError>;
+
+    /// Generations of a Litestream v0.3 replica that stands here, ascending. As it stands here it is for
+    /// stores that never hold one.
+    async fn v03_generations(&self) -> Result<Vec<V03Generation>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    /// The objects of one such generation: snapshots, then WAL segments, each by ascending position.
+    async fn list_v03(&self, _generation: V03Generation) -> Result<Vec<V03Object>, StoreError> {
+        Ok(Vec::new())
+    }
 
     /// What is known of an object; [`StoreError::is_not_found`] where there is none.
     async fn head(&self, key: &Key) -> Result<ObjectInfo, StoreError>;

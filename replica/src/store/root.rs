@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::format::GenerationId;
 use crate::store::key::{FILE_LEVELS_DIR, level_of_s3_dir};
 use crate::store::s3::Client;
+use crate::store::v03::GENERATIONS_DIR;
 use crate::store::{Access, FileStore, RootUrl, S3Store, Store, StoreError, file};
 
 /// How to reach S3 where the AWS defaults are not enough.
@@ -115,7 +116,7 @@ fn is_database_name(name: &str) -> bool {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
     let ours = name.parse::<GenerationId>().is_ok()
         || level_of_s3_dir(name).is_some()
-        || matches!(name, FILE_LEVELS_DIR | "generations");
+        || matches!(name, FILE_LEVELS_DIR | GENERATIONS_DIR);
     !name.is_empty() && !name.starts_with('.') && name.chars().all(allowed) && !ours
 }
 

@@ -24,9 +24,10 @@ use jiff::Timestamp;
 
 use crate::format::{Checksum, Level, TxidRange};
 use crate::store::key::level_of_s3_dir;
+use crate::store::v03::GENERATIONS_DIR;
 use crate::store::{
     Body, Chain, Guard, Key, LtxAttributes, LtxKey, LtxObject, ObjectInfo, ObjectReader,
-    PutOutcome, Store, StoreError,
+    PutOutcome, Store, StoreError, V03Generation, V03Object, V03Part,
 };
 
 pub(super) use client::Client;
@@ -53,6 +54,31 @@ impl S3Store {
 
     fn object(&self, key: &Key) -> String {
         format!("{}/{}", self.prefix, key.s3_path())
+    }
+
+    /// The objects directly below `directory` whose names `read` understands; `object` takes size and time.
+    async fn objects<N, T>(
+        &self,
+        directory: &str,
+        read: impl Fn(&str) -> Option<N> + Send,
+        object: impl Fn(N, u64, Timestamp) -> T + Send,
+    ) -> Result<Vec<T>, StoreError>
+    where
+        T: Send,
+    {
+        let below = format!("{}/{directory}", self.prefix);
+        let mut objects = Vec::new();
+        let mut pages = self.client.pages(&below);
+        while let Some(page) = pages.next().await? {
+            for listed in page.contents() {
+                let name = listed.key().and_then(|key| key.rsplit('/').next()).unwrap_or_default();
+                if let Some(meaning) = read(name) {
+                    let modified = timestamp(listed.last_modified());
+                    objects.push(object(meaning, unsigned(listed.size()), modified));
+                }
+            }
+        }
+        Ok(objects)
     }
 
     async fn info(&self, key: &Key) -> Result<ObjectInfo, failure::Failed> {
@@ -100,18 +126,32 @@ impl Store for S3Store {
     }
 
     async fn list_ltx(&self, chain: Chain, level: Level) -> Result<Vec<LtxObject>, StoreError> {
-        let dir = format!("{}/{}", self.prefix, chain.s3_level_path(level));
-        let mut objects = Vec::new();
-        let mut pages = self.client.pages(&dir);
-        while let Some(page) = pages.next().await? {
-            for object in page.contents() {
-                let name = object.key().and_then(|key| key.rsplit('/').next()).unwrap_or_default();
-                let Ok(txids) = TxidRange::from_file_name(name) else { continue };
-                let modified = timestamp(object.last_modified());
-                objects.push(LtxObject { level, txids, size: unsigned(object.size()), modified });
-            }
-        }
+        let read = |name: &str| TxidRange::from_file_name(name).ok();
+        let mut objects = self
+            .objects(&chain.s3_level_path(level), read, |txids, size, modified| LtxObject {
+                level,
+                txids,
+                size,
+                modified,
+            })
+            .await?;
         objects.sort_unstable_by_key(|object| object.txids);
+        Ok(objects)
+    }
+
+    async fn v03_generations(&self) -> Result<Vec<V03Generation>, StoreError> {
+        let below = format!("{}/{GENERATIONS_DIR}", self.prefix);
+        let names = self.client.directories(&below).await?;
+        Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
+    }
+
+    async fn list_v03(&self, generation: V03Generation) -> Result<Vec<V03Object>, StoreError> {
+        let object = |part, size, modified| V03Object { part, size, modified };
+        let mut objects = Vec::new();
+        for directory in generation.directories() {
+            objects.extend(self.objects(&directory, V03Part::from_name, object).await?);
+        }
+        objects.sort_unstable_by_key(|object| object.part);
         Ok(objects)
     }
 
