@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use replica::format::{GenerationId, Level, Txid};
+use replica::restore::{Target, apply, select};
 use replica::store::{Body, LtxAttributes, Store};
 use rusqlite::Connection;
 use shipper::chain::disk::{Disk, SystemDisk};
@@ -231,6 +232,21 @@ impl Shipped {
         self.die();
         std::fs::remove_dir_all(self.state("")).unwrap();
         copy_files(saved.path(), &self.state(""));
+    }
+
+    /// Everything that waits is uploaded, and restored from the bucket to a file of this name.
+    pub fn restore(&mut self, name: &str) -> PathBuf {
+        self.sweep();
+        while self.upload().is_some() {}
+        let path = self.state(name);
+        let output =
+            std::fs::File::options().read(true).write(true).create_new(true).open(&path).unwrap();
+        let store: Arc<dyn Store> = Arc::new(self.store.clone());
+        self.runtime.block_on(async {
+            let selected = select(&*store, None, Target::Latest).await.unwrap();
+            apply(store.clone(), &selected.plan, output, Arc::new(())).await.unwrap();
+        });
+        path
     }
 
     /// Everything that waits is uploaded; then the chain's checksum is that of the source, as a reader sees it.

@@ -18,6 +18,7 @@ use crate::chain::entry::{End, Entry, EntryWriter};
 use crate::chain::{Kind, LocalChain, Tip, TipState};
 use crate::clock::Clock;
 use crate::ship::pages::read_page;
+use crate::ship::witnesses::Witnesses;
 use crate::wal::files::{Files, Replaced};
 use crate::wal::reader::{Changes, WalReader};
 use crate::wal::sqlite::Mark;
@@ -45,6 +46,7 @@ pub struct Capture {
     position: Position,
     page_count: u32,
     last_timestamp: Timestamp,
+    witnesses: Witnesses,
     page: Vec<u8>,
 }
 
@@ -86,6 +88,7 @@ impl Capture {
             position: from.position,
             page_count: from.page_count,
             last_timestamp,
+            witnesses: Witnesses::default(),
             page: vec![0; page_size.len()],
         }
     }
@@ -129,18 +132,26 @@ impl Capture {
         purpose: Purpose,
     ) -> anyhow::Result<Vec<Entry>> {
         let from = self.continue_from(held, to)?;
+        let restarted = to.position.salts != self.position.salts;
+        let chain = self.chain.clone();
+        let mut tip = chain.tip();
         if to.position.frame == from.frame {
+            if restarted {
+                self.hear_witnesses(&mut tip, reader, self.page_count)?;
+            }
             self.position = Position { checksum: to.position.checksum, ..from };
             return Ok(Vec::new());
         }
-        let chain = self.chain.clone();
-        let mut tip = chain.tip();
         let sequence = tip.last_sequence();
         let mut group = Group { first: None, rest: Vec::new() };
         let written = self
             .write(&mut tip, &mut group, reader, from, to, purpose)
             // Another database's frames can be among them only if its name led to it before they were read.
             .and_then(|()| Ok(self.files.check().map_err(Discontinuity::from)?))
+            .and_then(|()| match restarted {
+                true => self.hear_witnesses(&mut tip, reader, to.page_count),
+                false => Ok(()),
+            })
             .and_then(|()| self.finish(&mut tip, &mut group, to, as_of, purpose));
         if let Err(error) = written {
             group.abandon(chain.disk());
@@ -160,6 +171,23 @@ impl Capture {
         };
         chain.append(&mut tip, group.rest, state)?;
         Ok(Vec::new())
+    }
+
+    /// Whether the database of `page_count` pages that `reader` sees, all of which is captured, is still the one that was
+    /// captured.
+    fn hear_witnesses(
+        &mut self,
+        tip: &mut Tip,
+        reader: &Connection,
+        page_count: u32,
+    ) -> anyhow::Result<()> {
+        self.witnesses.forget_beyond(page_count);
+        let found = self.witnesses.contradiction(reader, &mut tip.sums, &mut self.page)?;
+        let Some(page) = found else { return Ok(()) };
+        Err(Discontinuity(format!(
+            "page {page} is not as it was captured, although the WAL begins anew: another file was copied over the database"
+        ))
+        .into())
     }
 
     /// Writes all entries, the first one to all but its end.
@@ -239,6 +267,7 @@ impl Capture {
             tip.sums.set(number, sum).map(|_| ())
         });
         self.page = page;
+        self.witnesses.note(changes.pages().map(|(number, _)| number));
         written
     }
 

@@ -22,5 +22,6 @@ pub mod status;
 pub mod sweep;
 pub mod sync;
 pub mod upload;
+mod witnesses;
 
 pub use run::run;

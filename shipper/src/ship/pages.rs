@@ -4,14 +4,18 @@
 use replica::format::PageNumber;
 use rusqlite::Connection;
 
-/// Reads one page as the open transaction of `reader` sees it.
+/// Reads one page as the open transaction of `reader` sees it. One that the WAL counts and the database does not have is
+/// zeros, as it is for SQLite: an old file that was copied over a live one may be shorter than its WAL says.
 ///
 /// # Errors
-/// Those of SQLite, and a page that is not there.
+/// Those of SQLite, and a page of another size.
 pub fn read_page(reader: &Connection, number: PageNumber, page: &mut [u8]) -> anyhow::Result<()> {
     let mut statement = reader.prepare_cached("SELECT data FROM sqlite_dbpage WHERE pgno = ?1")?;
     let mut rows = statement.query([number.get()])?;
-    let Some(row) = rows.next()? else { anyhow::bail!("page {number}: not in the database") };
+    let Some(row) = rows.next()? else {
+        page.fill(0);
+        return Ok(());
+    };
     let data = row.get_ref(0)?.as_blob()?;
     anyhow::ensure!(
         data.len() == page.len(),

@@ -43,7 +43,7 @@ pub struct Changes {
 
 impl Changes {
     /// Changed pages with the frame that holds each, ascending.
-    pub fn pages(&self) -> impl Iterator<Item = (PageNumber, u32)> + '_ {
+    pub fn pages(&self) -> impl ExactSizeIterator<Item = (PageNumber, u32)> + '_ {
         self.pages.iter().copied()
     }
 }

@@ -1,0 +1,105 @@
+//! An old file is put over the live one: by `mv` and by `cp`, with the log removed and beside an empty one, with the
+//! shipper attached and while it is stopped.
+//!
+//! The source stays sound and loses nothing that was committed after it, and the replica ends up as the source.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use seaworthy_tests::application::Application;
+use seaworthy_tests::scene::Scene;
+use seaworthy_tests::{bank, writer};
+
+const TURN: Duration = Duration::from_millis(500);
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// How an old file comes to lie where the live one was.
+#[derive(Debug, Clone, Copy)]
+enum Way {
+    /// `mv`: another inode.
+    Moved,
+    /// `cp`: the same inode.
+    Copied,
+}
+
+fn beside(database: &Path, suffix: &str) -> PathBuf {
+    PathBuf::from(format!("{}{suffix}", database.display()))
+}
+
+fn remove_log(database: &Path) {
+    for suffix in ["-wal", "-shm"] {
+        // Nobody may have made it yet.
+        let _ = fs::remove_file(beside(database, suffix));
+    }
+}
+
+fn work(scene: &Scene) -> u64 {
+    let application = Application::start(&scene.source, &[]).unwrap();
+    std::thread::sleep(TURN);
+    application.stop().unwrap().commits
+}
+
+/// So little that most pages stay as they were.
+fn work_a_little(scene: &Scene) -> u64 {
+    let application = Application::start(&scene.source, &["pause_us=50000"]).unwrap();
+    std::thread::sleep(TURN);
+    application.stop().unwrap().commits
+}
+
+/// The application works, stops, gets an old file, works on from there.
+fn old_file(way: Way, log_removed: bool, attached: bool) {
+    println!("{way:?}, log removed: {log_removed}, shipper attached: {attached}");
+    let scene = Scene::new(4096, 0).unwrap();
+    let (old, source) = (scene.at("old.db"), scene.source.clone());
+    let mut shipper = scene.start().unwrap();
+    let kept = work(&scene);
+    writer::checkpoint_truncate(&source).unwrap();
+    fs::copy(&source, &old).unwrap();
+    work(&scene);
+    if !attached {
+        shipper.stop(LIMIT).unwrap();
+    }
+    if log_removed {
+        // As it is after a crash: not all of the log is in the database file.
+        let application = Application::start(&source, &["spill=1"]).unwrap();
+        std::thread::sleep(TURN);
+        application.kill().unwrap();
+        remove_log(&source);
+    } else {
+        writer::checkpoint_truncate(&source).unwrap();
+    }
+    match way {
+        Way::Moved => fs::rename(&old, &source).unwrap(),
+        Way::Copied => drop(fs::copy(&old, &source).unwrap()),
+    }
+    let after = work_a_little(&scene);
+    if !attached {
+        shipper = scene.start().unwrap();
+    }
+    scene.until_shipped(&mut shipper).unwrap();
+    let more = work_a_little(&scene);
+    scene.until_shipped(&mut shipper).unwrap();
+    let states = scene.finish(&mut shipper).unwrap();
+    // Nothing that the application was told is committed got lost on our account.
+    assert_eq!(bank::Ledger::default().check(&source).unwrap(), kept + after + more);
+    assert_eq!(states.last().unwrap().count, kept + after + more, "{}", shipper.output());
+}
+
+#[test]
+fn an_old_file_moved_over_the_live_one() {
+    for attached in [true, false] {
+        old_file(Way::Moved, true, attached);
+    }
+    // Beside a log that somebody has open, SQLite itself takes the new file for the old one: only with all stopped.
+    old_file(Way::Moved, false, false);
+}
+
+#[test]
+fn an_old_file_copied_over_the_live_one_beside_an_empty_log() {
+    for attached in [true, false] {
+        old_file(Way::Copied, false, attached);
+    }
+}
