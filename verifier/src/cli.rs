@@ -1,5 +1,7 @@
 //! The command line: parse, then run a task.
 
+mod sabotage;
+
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -47,6 +49,13 @@ enum Command {
         (the next run goes on from there)."
     )]
     Compact(Compact),
+    /// Damages scratch copies in every way it knows, and shows which check of the drill catches each
+    #[command(
+        after_help = "Exit code: 0 every damage was caught (or is harmless, or named as not catchable), 1 one was not, \
+        2 wrong usage or configuration, 3 there is no healthy backup to damage, or no room.\n\n\
+        The replica is only read; nothing is recorded or mailed. Copies stand in TMPDIR."
+    )]
+    Sabotage(sabotage::Sabotage),
 }
 
 #[derive(Debug, Args)]
@@ -105,6 +114,7 @@ pub async fn run() -> anyhow::Result<Exit> {
         Command::Drill(arguments) => drill(config, arguments).await,
         Command::Watch(arguments) => watch(config, &arguments).await,
         Command::Compact(arguments) => compact(config, arguments).await,
+        Command::Sabotage(arguments) => sabotage::run(config, arguments).await,
     }
 }
 

@@ -1,6 +1,7 @@
 //! The verifier: drills a replica (restore, check, record, alert) and watches its freshness.
 //!
 //! - [`drill`]: one drill, from a store to a [`record::Record`]; [`checks`]: what must hold of the copy.
+//! - [`sabotage`]: drills of copies that were damaged on purpose.
 //! - [`watch`]: pure judgement and alarm states.
 //! - [`compact`]: many small files become few; snapshots from a proven copy.
 //! - [`ledger`], [`alert`]: where it is recorded, who is told. Only they name AWS types.
@@ -21,6 +22,7 @@ pub mod heartbeat;
 pub mod ledger;
 pub mod record;
 pub mod rules;
+pub mod sabotage;
 pub mod tasks;
 pub mod watch;
 pub mod words;

@@ -25,7 +25,7 @@ const RECEIPT_LIMIT_BYTES: usize = 64 * 1024;
 
 /// What is known of the last PASS before the drill.
 pub(super) struct Witness {
-    last_pass: Option<Receipt>,
+    pub(super) last_pass: Option<Receipt>,
     problem: Option<Check>,
 }
 
@@ -93,7 +93,7 @@ impl Verifier {
 
     /// The last PASS: the ledger's where it names a generation (whose id is unique); else the receipt
     /// beside the data, since of two replicas that Litestream wrote the names tell nothing.
-    async fn witness(&self, database: &Database, deadline: Option<Instant>) -> Witness {
+    pub(super) async fn witness(&self, database: &Database, deadline: Option<Instant>) -> Witness {
         let (ledgers, problem) = match self.ledger.last_pass(&database.name).await {
             Ok(pass) => (pass, None),
             Err(error) => (None, Some(Check::new("ledger", Status::Error, in_words(error)))),

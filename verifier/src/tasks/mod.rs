@@ -3,6 +3,7 @@
 mod answer;
 mod compact;
 mod drill;
+mod sabotage;
 mod watch;
 
 use std::sync::Arc;

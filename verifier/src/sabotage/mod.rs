@@ -1,0 +1,161 @@
+//! Sabotage: shows that the drill notices damage, by doing damage.
+//!
+//! Copies the newest chain of a replica into a private directory, drills the copy as it is, then once for each damage
+//! of the [`damage::catalogue`]: a scratch copy is damaged and drilled, and the check that caught it is written down.
+//!
+//! Invariants: the replica itself is only read; nothing is recorded, mailed or uploaded; the scratch directory is gone at the
+//! end, also after an error (a killed process leaves it to the next drill's sweep). Scratch copies share their bytes by
+//! hard links, and what is damaged is copied first: beside the copied chain there are at most
+//! two of its largest files and three databases at once.
+//!
+//! Does not promise that what is not in the catalogue would be caught.
+
+mod anatomy;
+mod bring;
+pub mod damage;
+mod forge;
+mod outcome;
+mod report;
+mod rewrite;
+mod room;
+mod scratch;
+mod source;
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context;
+use jiff::Timestamp;
+use replica::documents::Receipt;
+use replica::store::{FileStore, Store};
+
+use crate::drill::{Asked, Drilled, Request, Workspace, drill};
+use crate::record::{Record, Verdict};
+
+pub use damage::{Applied, Damage, Expected, catalogue};
+pub use outcome::{Outcome, Trial};
+pub use report::Report;
+pub use room::NoRoom;
+pub use scratch::{Scene, Scratch};
+
+/// The replica's newest chain in a private directory, undamaged and proven.
+#[derive(Debug)]
+pub struct Stage {
+    workspace: Workspace,
+    scene: Scene,
+    undamaged: Record,
+}
+
+impl Stage {
+    /// Copies the chain of `store` below `temporary`, and drills the copy.
+    ///
+    /// # Errors
+    /// The store's or the file system's, and [`NoRoom`]. That the undamaged copy does not pass is no error:
+    /// see [`Stage::is_sound`].
+    pub async fn set(
+        store: &dyn Store,
+        last_pass: Option<Receipt>,
+        temporary: &Path,
+    ) -> anyhow::Result<Self> {
+        let workspace = Workspace::create(temporary).context("create scratch directory")?;
+        let undamaged = workspace.path().join("undamaged");
+        let scene = bring::bring(store, &undamaged, temporary).await?;
+        let drilled = probe(&undamaged, last_pass, workspace.path()).await;
+        if let Some(proven) = drilled.proven {
+            fs::rename(proven.workspace.copy(), &scene.database).context("keep restored copy")?;
+        }
+        Ok(Self { workspace, scene, undamaged: drilled.record })
+    }
+
+    /// What was copied.
+    #[must_use]
+    pub fn scene(&self) -> &Scene {
+        &self.scene
+    }
+
+    /// The drill of the undamaged copy.
+    #[must_use]
+    pub fn undamaged(&self) -> &Record {
+        &self.undamaged
+    }
+
+    /// Whether the undamaged copy passed: else no damage could be told from what is wrong already.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        self.undamaged.verdict == Verdict::Pass
+    }
+
+    /// Damages one scratch copy, lets `look` see it, and drills it.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub async fn try_damage(
+        &self,
+        damage: &Damage,
+        look: impl FnOnce(&Scratch<'_>) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Trial> {
+        let base = self.workspace.path();
+        let scratch = Scratch::link(&base.join("undamaged"), &base.join("damaged"), &self.scene)
+            .context("link scratch copy")?;
+        let applied = damage.apply(&scratch).with_context(|| format!("damage: {}", damage.name))?;
+        let trial = match applied {
+            Applied::Not(reason) => Trial::not_applicable(damage, reason),
+            Applied::Done => {
+                look(&scratch)?;
+                let drilled = probe(scratch.dir(), self.witness(), base).await;
+                Trial::judge(damage, &drilled.record, scratch.dir())
+            }
+        };
+        scratch.clear().context("clear scratch copy")?;
+        Ok(trial)
+    }
+
+    /// The undamaged copy's PASS.
+    fn witness(&self) -> Option<Receipt> {
+        Some(Receipt {
+            version: 1,
+            drill_id: "undamaged".to_owned(),
+            generation: self.undamaged.generation,
+            txid: self.undamaged.txid?,
+            restored_at: self.undamaged.point.restored_at?,
+            finished_at: self.undamaged.finished_at,
+        })
+    }
+}
+
+/// Tries every damage of the catalogue on copies of a replica's newest chain.
+///
+/// # Errors
+/// Those of [`Stage::set`] and [`Stage::try_damage`].
+pub async fn sabotage(
+    database: &str,
+    store: &dyn Store,
+    last_pass: Option<Receipt>,
+    temporary: &Path,
+) -> anyhow::Result<Report> {
+    let stage = Stage::set(store, last_pass, temporary).await?;
+    let mut trials = Vec::new();
+    if stage.is_sound() {
+        for damage in catalogue(stage.scene()) {
+            tracing::info!(db = database, damage = damage.name, "damaging a scratch copy");
+            trials.push(stage.try_damage(&damage, |_| Ok(())).await?);
+        }
+    }
+    Ok(Report::new(database, &stage, trials))
+}
+
+/// A drill of a replica on this disk, as any other but for its witness.
+async fn probe(dir: &Path, last_pass: Option<Receipt>, temporary: &Path) -> Drilled {
+    drill(&Request {
+        database: "scratch",
+        store: Arc::new(FileStore::new(dir.to_owned())),
+        asked: &Asked::LATEST,
+        last_pass,
+        temporary,
+        deadline: None,
+        started_at: Timestamp::now(),
+        progress: Arc::new(|_| Arc::new(())),
+    })
+    .await
+}

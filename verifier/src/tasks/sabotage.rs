@@ -1,0 +1,29 @@
+//! Sabotage of one database's scratch copies. Nothing is recorded or mailed.
+
+use replica::operator::DatabaseArg;
+
+use crate::databases::{Databases, databases};
+use crate::drill::Workspace;
+use crate::sabotage::{Report, sabotage};
+use crate::tasks::Verifier;
+
+impl Verifier {
+    /// Tries every damage on copies of a database's newest chain.
+    ///
+    /// # Errors
+    /// The database cannot be read, has nothing restorable, or there is no room for the copies.
+    pub async fn sabotage(&self, database: &DatabaseArg) -> anyhow::Result<Report> {
+        let temporary = std::env::temp_dir();
+        Workspace::sweep(&temporary);
+        let named = std::slice::from_ref(database);
+        let found = match databases(&self.config, named, &self.given, &*self.ledger).await? {
+            Databases::Found(found) => found,
+            Databases::Unlisted { .. } => Vec::new(),
+        };
+        let Some(database) = found.into_iter().next() else {
+            anyhow::bail!("no such database");
+        };
+        let last_pass = self.witness(&database, None).await.last_pass;
+        sabotage(&database.name, &*database.store, last_pass, &temporary).await
+    }
+}
