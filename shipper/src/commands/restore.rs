@@ -7,13 +7,15 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use replica::operator::{Bar, Exit, LogFormat, block_on, init_logging};
-use replica::restore::{Restored, Selected, Target, publish, select};
+use replica::restore::{Found, Restored, Selected, Target, V03Selected, find, publish};
 use replica::store::{Chain, Store};
 use serde_json::{Value, json};
 
 use crate::cli::RestoreArgs;
 use crate::commands::{print, print_json, readable_bytes};
 use crate::config::ReplicaConfig;
+
+mod v03;
 
 /// Restores a database, or says what it would fetch.
 ///
@@ -36,12 +38,25 @@ async fn restore(args: RestoreArgs) -> anyhow::Result<Exit> {
         (None, Some(txid)) => Target::Txid(txid),
         (None, None) => Target::Latest,
     };
-    let selected = select(store.as_ref(), args.generation.map(Chain::Generation), target)
+    let found = find(store.as_ref(), args.generation.map(Chain::Generation), target)
         .await
         .with_context(|| format!("restore {}", store.url()))?;
-    for remark in &selected.remarks {
+    let (Found::Ltx(Selected { remarks, .. }) | Found::V03(V03Selected { remarks, .. })) = &found;
+    for remark in remarks {
         tracing::warn!("{remark}");
     }
+    match found {
+        Found::Ltx(selected) => restore_ltx(args, store, selected).await,
+        Found::V03(selected) => v03::restore(args, store, selected).await,
+    }
+}
+
+async fn restore_ltx(
+    args: RestoreArgs,
+    store: Arc<dyn Store>,
+    selected: Selected,
+) -> anyhow::Result<Exit> {
+    let database = &args.database;
     if args.dry_run {
         if database.json {
             print_json(&plan_json(store.as_ref(), &selected))?;
@@ -130,17 +145,12 @@ fn result_json(output: &Path, selected: &Selected, restored: &Restored) -> Value
 }
 
 fn result_text(output: &Path, selected: &Selected, restored: &Restored) -> String {
-    let path = output.display();
     let size = u64::from(restored.page_count) * u64::from(restored.page_size.get());
     let proof = if restored.post_apply.is_some() {
         "every object and the whole database checked against their checksums"
     } else {
         "every object checked against its checksum"
     };
-    let owner = std::fs::metadata(output).map_or_else(
-        |_| String::new(),
-        |meta| format!(" (now {}:{}, mode {:04o})", meta.uid(), meta.gid(), meta.mode() & 0o7777),
-    );
     format!(
         "Restored {path}\n\
         \x20 state    TXID {txid}, as of {time}\n\
@@ -148,10 +158,9 @@ fn result_text(output: &Path, selected: &Selected, restored: &Restored) -> Strin
         \x20 size     {pages} pages of {page_size} bytes, {size}\n\
         \x20 fetched  {bytes} in {objects} objects, {seconds:.2} s\n\
         \x20 checked  {proof}\n\
-        Next:\n\
-        \x20 1. let the application's user own it{owner}: chown USER: {path}\n\
-        \x20 2. look into it: sqlite3 {path} 'PRAGMA integrity_check'\n\
-        \x20 3. start the shipper, then the application\n",
+        {next}",
+        path = output.display(),
+        next = next_steps(output),
         txid = restored.txid,
         time = selected.timestamp,
         chain = selected.plan.chain,
@@ -161,5 +170,20 @@ fn result_text(output: &Path, selected: &Selected, restored: &Restored) -> Strin
         bytes = readable_bytes(restored.bytes),
         objects = restored.objects,
         seconds = restored.elapsed.as_secs_f64(),
+    )
+}
+
+/// What is left to be done once the file is there.
+fn next_steps(output: &Path) -> String {
+    let path = output.display();
+    let owner = std::fs::metadata(output).map_or_else(
+        |_| String::new(),
+        |meta| format!(" (now {}:{}, mode {:04o})", meta.uid(), meta.gid(), meta.mode() & 0o7777),
+    );
+    format!(
+        "Next:\n\
+        \x20 1. let the application's user own it{owner}: chown USER: {path}\n\
+        \x20 2. look into it: sqlite3 {path} 'PRAGMA integrity_check'\n\
+        \x20 3. start the shipper, then the application\n"
     )
 }
