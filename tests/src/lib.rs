@@ -8,6 +8,7 @@ pub mod faulty_store;
 pub mod history;
 pub mod lambda_runtime;
 pub mod litestream;
+pub mod made_chain;
 pub mod memory_store;
 pub mod model;
 pub mod process;

@@ -1,9 +1,11 @@
 //! One generation: its windows, level by level.
 
+use std::cell::Cell;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use futures_util::future;
 use futures_util::stream::{self, StreamExt};
 use jiff::Timestamp;
 use replica::documents::Heartbeat;
@@ -74,7 +76,8 @@ pub async fn compact_chain(
     }
 }
 
-/// Makes windows of one level; `false` where it makes no sense to go on.
+/// Makes windows of one level; `false` where it makes no sense to go on. Those that are under way are ended then, not
+/// dropped.
 async fn make(
     bench: &Bench<'_>,
     inventory: &mut Inventory,
@@ -84,7 +87,9 @@ async fn make(
     report: &mut Report,
 ) -> bool {
     let (chain, mut left) = (inventory.chain, windows.len() as u64);
+    let stopped = Cell::new(false);
     let mut made = stream::iter(windows)
+        .take_while(|_| future::ready(!stopped.get()))
         .map(|window| async move {
             let merging = merge_window(&bench.store, chain, &window, bench.directory, permits);
             (within(bench.deadline, merging).await, window)
@@ -100,28 +105,23 @@ async fn make(
             }
             Ok(Err(error)) => {
                 let status = if error.is_replica_fault() { Status::Fail } else { Status::Error };
-                let goes_on = concerns_one_window(&error);
                 let name = format!("window: level {} {}", window.level, window.txids);
+                stopped.set(stopped.get() || !concerns_one_window(&error));
                 report.find(&name, status, in_words(error));
-                if !goes_on {
-                    report.windows_left += left;
-                    return false;
-                }
-                left -= 1;
-                report.windows_left += 1;
             }
+            Err(_out_of_time) if stopped.get() => {}
             Err(_out_of_time) => {
+                stopped.set(true);
                 let detail = format!(
                     "deadline reached with {left} windows of level {} left\nHINT: the next run goes on from here; give it more time, or run it more often",
                     window.level
                 );
                 report.find("deadline", Status::Error, detail);
-                report.windows_left += left;
-                return false;
             }
         }
     }
-    true
+    report.windows_left += left;
+    !stopped.get()
 }
 
 /// Whether the other windows are worth trying.

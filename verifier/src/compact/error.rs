@@ -19,9 +19,9 @@ pub enum CompactError {
         source: FormatError,
     },
     /// Inputs that are valid by themselves do not make one file.
-    #[error("{object}: does not go with the files before it")]
+    #[error("{object}: not one chain")]
     Broken {
-        /// The input at fault, or the last one of all.
+        /// The input at fault, or the first and the last one.
         object: String,
         /// What is wrong.
         #[source]

@@ -105,7 +105,11 @@ fn at_fault(error: MergeError, objects: &[String]) -> CompactError {
         | MergeError::PreApply { index, .. } => {
             CompactError::Broken { object: object(index), source: error }
         }
-        _ => CompactError::Broken { object: object(objects.len() - 1), source: error },
+        // Of all of them: a page that came into being in one, and is in none.
+        _ => {
+            let object = format!("{} to {}", object(0), object(objects.len() - 1));
+            CompactError::Broken { object, source: error }
+        }
     }
 }
 
