@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
-use replica::operator::{Bar, DatabaseArg, Exit, LogFormat, init_logging};
+use replica::operator::{Bar, DatabaseArg, Exit, LogFormat, init_logging, usage};
 use replica::store::S3Options;
 
 use crate::config::Config;
@@ -64,9 +64,12 @@ struct Drill {
     /// file:///dir/name); none: every database
     #[arg(value_name = "DATABASE")]
     databases: Vec<DatabaseArg>,
-    /// The point: latest, a time (the newest state at or before it), or a TXID
-    #[arg(long, default_value = "latest", value_name = "latest|T|X")]
+    /// The point: latest, oldest, random (any earlier one), a time (the newest state at or before it), or a TXID
+    #[arg(long, default_value = "latest", value_name = "latest|oldest|random|T|X")]
     at: Asked,
+    /// Draws the random point that a record with this seed has, if the replica is what it was
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..Asked::SEEDS))]
+    seed: Option<u64>,
     /// One JSON document on stdout
     #[arg(long)]
     json: bool,
@@ -126,7 +129,12 @@ async fn drill(config: Config, arguments: Drill) -> anyhow::Result<Exit> {
     };
     let progress: ShowProgress = Arc::new(|bytes| Bar::new(bytes));
     let verifier = Verifier::new(config, given, progress).await?;
-    let task = DrillTask { databases: arguments.databases, asked: arguments.at, deadline: None };
+    let asked = match (arguments.at, arguments.seed) {
+        (asked, None) => asked,
+        (Asked::Random(_), seed) => Asked::Random(seed),
+        _ => return Err(usage("--seed is for --at random").into()),
+    };
+    let task = DrillTask { databases: arguments.databases, asked, deadline: None };
     let answer = verifier.drill(task).await?;
     let text = if arguments.json { document(&answer)? } else { answer.text() };
     print(&text)?;

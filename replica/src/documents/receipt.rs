@@ -14,8 +14,8 @@ pub struct Receipt {
     pub drill_id: String,
     /// The generation restored; `None` for a replica that Litestream wrote.
     pub generation: Option<GenerationId>,
-    /// The TXID restored.
-    pub txid: Txid,
+    /// The TXID restored; `None` for a replica that Litestream v0.3 wrote, which has none.
+    pub txid: Option<Txid>,
     /// The moment the copy stands for.
     pub restored_at: Timestamp,
     /// When the drill ended.

@@ -13,6 +13,7 @@ mod plan;
 mod points;
 mod publish;
 mod select;
+mod states;
 mod times;
 mod v03;
 
@@ -24,4 +25,5 @@ pub use plan::{Plan, plan};
 pub use points::{RestorePoint, points};
 pub use publish::{publish, publish_v03};
 pub use select::{Selected, Target, select};
+pub use states::States;
 pub use v03::{V03Inventory, V03Plan, V03Point, V03Restored, V03Selected, apply_v03};

@@ -50,7 +50,10 @@ fn table(reply: &StatusReply) -> String {
             spool(report),
             report.receipt.as_ref().map_or_else(
                 || "never".to_owned(),
-                |receipt| format!("{} (TXID {})", receipt.finished_at, receipt.txid)
+                |receipt| {
+                    let txid = receipt.txid.map(|txid| format!(" (TXID {txid})"));
+                    format!("{}{}", receipt.finished_at, txid.unwrap_or_default())
+                }
             ),
         );
         for note in notes(report) {

@@ -37,9 +37,10 @@ pub fn drill_mail(record: &Record, url: &str, last_pass: Option<&Receipt>) -> Ma
         page.paragraphs.push(format!("{} ({}):\n{}", check.name, check.status, lines.join("\n")));
     }
     page.command = last_pass.map(|pass| {
+        let txid = pass.txid.map_or_else(String::new, |txid| format!("TXID {txid} "));
         let sentence = format!(
-            "The last point that was proven is TXID {} of {} (drilled {}). To restore it:",
-            pass.txid, pass.restored_at, pass.finished_at
+            "The last point that was proven is {txid}of {} (drilled {}). To restore it:",
+            pass.restored_at, pass.finished_at
         );
         (sentence, restore_command(&record.database, url, pass))
     });
@@ -54,12 +55,13 @@ pub fn drill_mail(record: &Record, url: &str, last_pass: Option<&Receipt>) -> Ma
 /// The command that restores a proven point, from anywhere.
 fn restore_command(database: &str, url: &str, pass: &Receipt) -> String {
     let output = shell_quoted(&format!("{database}.db"));
+    // Litestream v0.3 knows times only.
+    let point = pass.txid.map_or_else(
+        || format!("--timestamp {}", pass.restored_at),
+        |txid| format!("--txid {txid}"),
+    );
     let generation = pass.generation.map_or(String::new(), |id| format!(" --generation {id}"));
-    format!(
-        "shipper restore {} --output {output} --txid {}{generation}",
-        shell_quoted(url),
-        pass.txid
-    )
+    format!("shipper restore {} --output {output} {point}{generation}", shell_quoted(url))
 }
 
 fn facts(record: &Record, url: &str) -> Vec<(String, String)> {

@@ -53,11 +53,12 @@ pub fn durable_point(point: &DurablePoint<'_>) -> Check {
     }
     if let Some(pass) = last_pass
         && pass.generation.map_or(Chain::Root, Chain::Generation) == chain
+        && let Some(proven) = pass.txid
     {
-        if pass.txid > txid {
-            return behind("the drill", &pass.finished_at.to_string(), pass.txid, txid);
+        if proven > txid {
+            return behind("the drill", &pass.finished_at.to_string(), proven, txid);
         }
-        witnesses.push(format!("PASS of {} ({})", pass.finished_at, pass.txid));
+        witnesses.push(format!("PASS of {} ({proven})", pass.finished_at));
     }
     if witnesses.is_empty() {
         return Check::new(

@@ -11,6 +11,7 @@ mod foreign_keys;
 mod integrity;
 mod open;
 mod tables;
+mod v03;
 
 pub use chain::{chain, chain_failed, vanished};
 pub use durable_point::{DurablePoint, durable_point};
@@ -18,6 +19,7 @@ pub use foreign_keys::foreign_keys;
 pub use integrity::integrity;
 pub use open::{ends_at, open};
 pub use tables::tables;
+pub use v03::{v03_chain, v03_durable_point};
 
 use rusqlite::ErrorCode;
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use replica::documents::Heartbeat;
-use replica::restore::{Restored, Selected};
+use replica::restore::{Found, Restored, Selected, V03Selected};
 use replica::store::Chain;
 
 use crate::drill::Asked;
@@ -35,7 +35,7 @@ impl Draft {
                     asked: asked.to_string(),
                     restored_at: None,
                     txid: None,
-                    seed: None,
+                    seed: asked.seed(),
                 },
                 verdict: Verdict::Inconclusive,
                 checks: Vec::new(),
@@ -63,13 +63,34 @@ impl Draft {
     }
 
     /// The point that will be restored.
-    pub fn note_selected(&mut self, selected: &Selected) {
-        self.record.generation = match selected.plan.chain {
-            Chain::Root => None,
-            Chain::Generation(generation) => Some(generation),
-        };
-        self.record.point.restored_at = Some(selected.timestamp);
-        self.record.point.txid = Some(selected.plan.txid);
+    pub fn note_found(&mut self, found: &Found) {
+        let record = &mut self.record;
+        match found {
+            Found::Ltx(selected) => {
+                record.generation = match selected.plan.chain {
+                    Chain::Root => None,
+                    Chain::Generation(generation) => Some(generation),
+                };
+                record.point.restored_at = Some(selected.timestamp);
+                record.point.txid = Some(selected.plan.txid);
+            }
+            Found::V03(selected) => {
+                record.generation = None;
+                record.point.restored_at = Some(selected.plan.timestamp);
+                record.point.txid = None;
+            }
+        }
+    }
+
+    /// How far behind the state of `covered` is.
+    fn note_lag_since(&mut self, covered: Timestamp) {
+        let lag = self.record.started_at.duration_since(covered).max(SignedDuration::ZERO);
+        self.record.lag_seconds = Some(millis(lag.as_secs_f64()));
+    }
+
+    /// How far the newest state of a Litestream v0.3 replica was behind: only its objects' times tell.
+    pub fn note_lag_v03(&mut self, selected: &V03Selected) {
+        self.note_lag_since(selected.plan.timestamp);
     }
 
     /// How far the newest state was behind, and whether the source was found equal to it. What was
@@ -87,8 +108,7 @@ impl Draft {
         });
         let synced = heartbeat.and_then(|heartbeat| heartbeat.synced_at);
         let covered = synced.map_or(selected.timestamp, |synced| synced.max(selected.timestamp));
-        let lag = self.record.started_at.duration_since(covered).max(SignedDuration::ZERO);
-        self.record.lag_seconds = Some(millis(lag.as_secs_f64()));
+        self.note_lag_since(covered);
         let scrub = heartbeat.and_then(|heartbeat| heartbeat.scrub.as_ref());
         self.record.source_match =
             restored.post_apply.and(scrub).map(|scrub| scrub.mismatches == 0);

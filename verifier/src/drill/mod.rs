@@ -5,6 +5,7 @@
 //! drill's sweep ([`Workspace::sweep`]). Nothing here writes to the store, the ledger or a mailbox.
 
 mod asked;
+mod copy;
 mod draft;
 mod inspect;
 mod text;
@@ -18,13 +19,15 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 use jiff::Timestamp;
 use replica::documents::{Heartbeat, Receipt};
-use replica::restore::{Progress, RestoreError, Restored, Selected, Target, apply, select};
+use replica::restore::{Progress, Restored, Selected};
 use replica::store::{Chain, Store};
 
 use crate::checks::{self, DurablePoint};
 use crate::heartbeat;
-use crate::record::{Check, Record, RestoreFigures, Status, Verdict};
-use crate::words::{in_words, millis};
+use crate::record::{Check, Record, Status, Verdict};
+use crate::words::in_words;
+
+use copy::{Copied, restore};
 
 pub use asked::Asked;
 pub use draft::Draft;
@@ -63,7 +66,7 @@ pub struct Request<'a> {
 pub struct Drilled {
     /// What was found.
     pub record: Record,
-    /// The copy, after a PASS only. It is gone when this drops.
+    /// The copy, after a PASS of a chain of LTX files only. It is gone when this drops.
     pub proven: Option<Proven>,
 }
 
@@ -89,7 +92,7 @@ pub async fn drill(request: &Request<'_>) -> Drilled {
     };
     let mut proven = None;
     match outcome {
-        Ok(Ok(Ok(copy))) => proven = Some(copy),
+        Ok(Ok(Ok(copy))) => proven = copy,
         Ok(Ok(Err(stopped))) => draft.record.checks.push(stopped),
         Ok(Err(_panic)) => draft.record.checks.push(Check::new(
             "drill",
@@ -111,7 +114,7 @@ pub fn out_of_time(name: &str) -> Check {
 }
 
 /// Fills the draft as far as it gets; an error is the check that ended it.
-async fn attempt(request: &Request<'_>, draft: &mut Draft) -> Result<Proven, Check> {
+async fn attempt(request: &Request<'_>, draft: &mut Draft) -> Result<Option<Proven>, Check> {
     let store = &*request.store;
     // Read before the listing: what it calls durable must then be listed.
     let heartbeat = within(request.deadline, heartbeat::read(store)).await?.map_err(in_words);
@@ -127,24 +130,36 @@ async fn attempt(request: &Request<'_>, draft: &mut Draft) -> Result<Proven, Che
         };
         restored.map_err(checks::chain_failed)
     };
-    let (selected, workspace, restored) = within(request.deadline, restoring).await??;
-    draft.record.txid = Some(restored.txid);
-    draft.record.restore = Some(RestoreFigures {
-        seconds: millis(restored.elapsed.as_secs_f64()),
-        bytes: restored.bytes,
-        objects: restored.objects,
-    });
-    draft.record.checks.push(checks::chain(&selected, &restored));
-    if request.asked.target() == Target::Latest {
-        let check = durable_point(request, &selected, &restored, &heartbeat).await;
-        draft.record.checks.push(check);
-        let heartbeat = heartbeat.as_ref().ok().and_then(Option::as_ref);
-        draft.note_lag(&selected, &restored, heartbeat);
+    let (workspace, copied) = within(request.deadline, restoring).await??;
+    draft.record.restore = Some(copied.figures());
+    let latest = *request.asked == Asked::Latest;
+    match &copied {
+        Copied::Ltx(selected, restored) => {
+            draft.record.txid = Some(restored.txid);
+            draft.record.checks.push(checks::chain(selected, restored));
+            if latest {
+                let check = durable_point(request, selected, restored, &heartbeat).await;
+                draft.record.checks.push(check);
+                let heartbeat = heartbeat.as_ref().ok().and_then(Option::as_ref);
+                draft.note_lag(selected, restored, heartbeat);
+            }
+        }
+        Copied::V03(selected, restored) => {
+            draft.record.checks.push(checks::v03_chain(selected, restored));
+            if latest {
+                let check = checks::v03_durable_point(selected, request.last_pass.as_ref());
+                draft.record.checks.push(check);
+                draft.note_lag_v03(selected);
+            }
+        }
     }
     let (found, tables) = inspect::inspect(workspace.copy(), request.deadline).await;
     draft.record.checks.extend(found);
     draft.record.tables = tables;
-    Ok(Proven { workspace, selected, restored })
+    Ok(match copied {
+        Copied::Ltx(selected, restored) => Some(Proven { workspace, selected, restored }),
+        Copied::V03(..) => None,
+    })
 }
 
 /// What `work` gives, unless the deadline passes first.
@@ -158,20 +173,6 @@ pub(crate) async fn within<T>(
             .map_err(|_elapsed| out_of_time("chain")),
         None => Ok(work.await),
     }
-}
-
-/// Chooses what to restore, and restores it into a directory of its own.
-async fn restore(
-    request: &Request<'_>,
-    draft: &mut Draft,
-) -> Result<(Selected, Workspace, Restored), RestoreError> {
-    let selected = select(&*request.store, None, request.asked.target()).await?;
-    draft.note_selected(&selected);
-    let workspace = Workspace::create(request.temporary)?;
-    let output = workspace.create_copy()?;
-    let progress = (request.progress)(selected.plan.bytes());
-    let restored = apply(request.store.clone(), &selected.plan, output, progress).await?;
-    Ok((selected, workspace, restored))
 }
 
 async fn durable_point(

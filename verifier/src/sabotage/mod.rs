@@ -117,7 +117,7 @@ impl Stage {
             version: 1,
             drill_id: "undamaged".to_owned(),
             generation: self.undamaged.generation,
-            txid: self.undamaged.txid?,
+            txid: self.undamaged.txid,
             restored_at: self.undamaged.point.restored_at?,
             finished_at: self.undamaged.finished_at,
         })

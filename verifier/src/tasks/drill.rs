@@ -8,7 +8,6 @@ use std::time::Instant;
 use bytes::Bytes;
 use jiff::Timestamp;
 use replica::documents::Receipt;
-use replica::restore::Target;
 use replica::store::{Key, Store, StoreError, read_all};
 
 use crate::alert::drill_mail;
@@ -78,10 +77,11 @@ impl Verifier {
             return (Drilled { record, proven: None }, witness);
         }
         let witness = self.witness(database, task.deadline).await;
+        let asked = task.asked.seeded(fresh_seed());
         let request = Request {
             database: &database.name,
             store: database.store.clone(),
-            asked: &task.asked,
+            asked: &asked,
             last_pass: witness.last_pass.clone(),
             temporary,
             deadline: task.deadline,
@@ -124,7 +124,7 @@ impl Verifier {
             id,
             url: url.to_owned(),
             record: record.clone(),
-            latest: asked.target() == Target::Latest,
+            latest: *asked == Asked::Latest,
             last_pass: receipt.clone(),
         };
         match self.ledger.append(&entry).await {
@@ -185,14 +185,14 @@ fn unlisted(url: &str, error: Option<StoreError>, asked: &Asked) -> Record {
 
 /// The receipt of a drill that passed at the newest state: a past point proves nothing about today.
 fn new_receipt(id: &str, record: &Record, asked: &Asked) -> Option<Receipt> {
-    if record.verdict != Verdict::Pass || asked.target() != Target::Latest {
+    if record.verdict != Verdict::Pass || *asked != Asked::Latest {
         return None;
     }
     Some(Receipt {
         version: 1,
         drill_id: id.to_owned(),
         generation: record.generation,
-        txid: record.txid?,
+        txid: record.txid,
         restored_at: record.point.restored_at?,
         finished_at: record.finished_at,
     })
@@ -218,6 +218,11 @@ async fn put_receipt(store: &dyn Store, receipt: &Receipt) {
 async fn receipt(store: &dyn Store) -> Option<Receipt> {
     let bytes = read_all(store, &Key::Receipt, RECEIPT_LIMIT_BYTES).await.ok()?;
     serde_json::from_slice(&bytes).ok()
+}
+
+/// What a random point is drawn with, unless the caller named it: other bits at each call.
+fn fresh_seed() -> u64 {
+    uuid::Uuid::now_v7().as_u64_pair().1
 }
 
 /// The time now, in the milliseconds that records and ledger keys have.

@@ -190,6 +190,10 @@ async fn evidence(store: &dyn Store) -> anyhow::Result<Evidence> {
             newest_object =
                 newest_object.max(inventory.files.iter().map(|file| file.modified).max());
         }
+        for generation in store.v03_generations().await? {
+            let objects = store.list_v03(generation).await?;
+            newest_object = newest_object.max(objects.iter().map(|object| object.modified).max());
+        }
     }
     Ok(Evidence { heartbeat, newest_object, last_pass: None })
 }
