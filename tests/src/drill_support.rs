@@ -164,8 +164,13 @@ pub fn ship_snapshot(replica: &Path, sql: &str, damage: impl Fn(&mut Vec<u8>)) -
 /// Writes a heartbeat of [`GENERATION`]: TXID, and times as minutes before now.
 pub fn write_heartbeat(replica: &Path, txid: &str, minutes_ago: i64) -> Result<()> {
     let at = Timestamp::from_second(Timestamp::now().as_second() - minutes_ago * 60)?;
+    // As the snapshot says, where there is one.
+    let name = TxidRange::single(replica::format::Txid::FIRST).file_name();
+    let snapshot = fs::read(replica.join(GENERATION).join("ltx/0").join(name)).unwrap_or_default();
+    let commit = snapshot.get(12..16).and_then(|bytes| bytes.try_into().ok());
+    let pages = commit.map_or(2, u32::from_be_bytes);
     let heartbeat = serde_json::json!({
-        "version": 1, "generation": GENERATION, "txid": txid, "page_size": 4096, "page_count": 2,
+        "version": 1, "generation": GENERATION, "txid": txid, "page_size": 4096, "page_count": pages,
         "written_at": at, "synced_at": at, "last_transaction_at": at, "wal_bytes": 0,
         "last_error": null, "shipper_version": "0.1.0", "sqlite_version": "3.54.1", "host": "web-1",
     });

@@ -4,26 +4,61 @@
 //! [`Check`]. Damage is `fail`; what this build of SQLite cannot evaluate (an unknown module, collation
 //! or function) is `unchecked`; a deadline or local trouble is `error`. Checks never write and keep only
 //! a bounded number of findings in memory.
+//!
+//! What changed is judged against the record of the last PASS of the newest state, where there is one, and only for the
+//! newest state: a past point may well have had fewer tables and rows. Likewise the operator's rules are written of the
+//! newest state: what does not hold at a past point leaves its check `unchecked`.
 
+mod assertion;
+mod budget;
 mod chain;
 mod durable_point;
 mod foreign_keys;
 mod integrity;
 mod open;
+mod point;
+mod schema;
+mod size;
+mod source_match;
+mod table_rule;
 mod tables;
 mod v03;
 
+pub use assertion::assertion;
+pub use budget::{Lag, budgets};
 pub use chain::{chain, chain_failed, vanished};
 pub use durable_point::{DurablePoint, durable_point};
 pub use foreign_keys::foreign_keys;
 pub use integrity::integrity;
 pub use open::{ends_at, open};
+pub use point::point;
+pub use schema::schema;
+pub use size::size;
+pub use source_match::{SourceMatch, source_match};
+pub use table_rule::table_rule;
 pub use tables::tables;
 pub use v03::{v03_chain, v03_durable_point};
 
+use replica::format::{Checksum, PageSize, Txid};
+use replica::store::Chain;
 use rusqlite::ErrorCode;
 
 use crate::record::{Check, Status};
+
+/// What a chain of LTX files says of the copy that was restored from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Told {
+    /// The chain.
+    pub chain: Chain,
+    /// The state restored.
+    pub txid: Txid,
+    /// Bytes in a page.
+    pub page_size: PageSize,
+    /// Pages in the database.
+    pub page_count: u32,
+    /// The database's checksum at `txid`; `None`: the chain has none.
+    pub checksum: Option<Checksum>,
+}
 
 /// Findings that a detail lists before it only counts.
 const LISTED: usize = 20;
@@ -33,14 +68,7 @@ fn refused(name: &str, error: &rusqlite::Error) -> Check {
     let message = error.to_string();
     let status = match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Status::Fail,
-        Some(ErrorCode::OperationInterrupted) => {
-            return Check::new(
-                name,
-                Status::Error,
-                "deadline reached before the check ended\n\
-                 HINT: give the drill more time, or drill fewer databases in one run",
-            );
-        }
+        Some(ErrorCode::OperationInterrupted) => return out_of_time(name),
         Some(ErrorCode::TooBig) => {
             return Check::new(
                 name,
@@ -56,6 +84,32 @@ fn refused(name: &str, error: &rusqlite::Error) -> Check {
         _ => Status::Error,
     };
     Check::new(name, status, message)
+}
+
+/// The check was stopped by the drill's deadline.
+#[must_use]
+pub fn out_of_time(name: &str) -> Check {
+    let hint =
+        "give the drill more time (in Lambda: the function's timeout), or drill one database a run";
+    Check::new(name, Status::Error, format!("deadline reached\nHINT: {hint}"))
+}
+
+/// There is a `drill.toml` that cannot be used: what it asks for is not proven.
+#[must_use]
+pub fn no_rules(error: &str) -> Check {
+    let hint = "\nHINT: correct it in the bucket; until then no drill of this database passes";
+    let hint = if error.contains("HINT: ") { "" } else { hint };
+    Check::new("drill.toml", Status::Error, format!("{error}{hint}"))
+}
+
+/// What a rule of the operator's comes to: written of the newest state, it fails nothing at a past point.
+fn broken(name: &str, latest: bool, words: impl Into<String>) -> Check {
+    let words = words.into();
+    if latest {
+        return Check::new(name, Status::Fail, words);
+    }
+    let words = format!("{words} (the rule is written of the newest state; this is a past point)");
+    Check::new(name, Status::Unchecked, words)
 }
 
 /// The copy cannot be opened: the `integrity_check` it will never pass.

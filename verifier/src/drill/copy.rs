@@ -1,11 +1,13 @@
 //! The copy: finding what to restore, and restoring it into a directory of its own.
 
+use jiff::Timestamp;
 use replica::restore::{
     Found, RestoreError, Restored, Selected, V03Restored, V03Selected, apply, apply_v03,
 };
 
+use crate::checks::{self, Told};
 use crate::drill::{Draft, Request, Workspace};
-use crate::record::RestoreFigures;
+use crate::record::{Check, RestoreFigures};
 use crate::words::millis;
 
 /// A restored copy, and where it came from.
@@ -18,6 +20,36 @@ pub(super) enum Copied {
 }
 
 impl Copied {
+    /// The check that the restore was.
+    pub(super) fn chain(&self) -> Check {
+        match self {
+            Self::Ltx(selected, restored) => checks::chain(selected, restored),
+            Self::V03(selected, restored) => checks::v03_chain(selected, restored),
+        }
+    }
+
+    /// What its files say of it; a v0.3 replica's say nothing.
+    pub(super) fn told(&self) -> Option<Told> {
+        match self {
+            Self::Ltx(selected, restored) => Some(Told {
+                chain: selected.plan.chain,
+                txid: restored.txid,
+                page_size: restored.page_size,
+                page_count: restored.page_count,
+                checksum: restored.post_apply,
+            }),
+            Self::V03(..) => None,
+        }
+    }
+
+    /// The moment it stands for.
+    pub(super) fn restored_at(&self) -> Timestamp {
+        match self {
+            Self::Ltx(selected, _) => selected.timestamp,
+            Self::V03(selected, _) => selected.plan.timestamp,
+        }
+    }
+
     /// What the restore took.
     pub(super) fn figures(&self) -> RestoreFigures {
         let (bytes, objects, elapsed) = match self {

@@ -7,8 +7,10 @@ use replica::documents::Heartbeat;
 use replica::restore::{Found, Restored, Selected, V03Selected};
 use replica::store::Chain;
 
+use crate::checks::Lag;
 use crate::drill::Asked;
-use crate::record::{Point, Record, Verdict};
+use crate::drill::inspect::Findings;
+use crate::record::{Point, Record, RestoreFigures, Status, Step, Verdict};
 use crate::words::millis;
 
 /// The draft.
@@ -82,18 +84,21 @@ impl Draft {
         }
     }
 
-    /// How far behind the state of `covered` is.
-    fn note_lag_since(&mut self, covered: Timestamp) {
+    /// How far behind the state of `covered` is, seconds.
+    fn note_lag_since(&mut self, covered: Timestamp) -> f64 {
         let lag = self.record.started_at.duration_since(covered).max(SignedDuration::ZERO);
-        self.record.lag_seconds = Some(millis(lag.as_secs_f64()));
+        let seconds = millis(lag.as_secs_f64());
+        self.record.lag_seconds = Some(seconds);
+        seconds
     }
 
     /// How far the newest state of a Litestream v0.3 replica was behind: only its objects' times tell.
-    pub fn note_lag_v03(&mut self, selected: &V03Selected) {
-        self.note_lag_since(selected.plan.timestamp);
+    pub fn note_lag_v03(&mut self, selected: &V03Selected) -> Lag {
+        let seconds = self.note_lag_since(selected.plan.timestamp);
+        Lag { seconds, is_witnessed: false }
     }
 
-    /// How far the newest state was behind, and whether the source was found equal to it. What was
+    /// How far the newest state was behind. What was
     /// committed by the copy's own timestamp is in it; where the copy is what the heartbeat calls
     /// durable, so is everything up to the heartbeat's `synced_at`.
     pub fn note_lag(
@@ -101,17 +106,44 @@ impl Draft {
         selected: &Selected,
         restored: &Restored,
         heartbeat: Option<&Heartbeat>,
-    ) {
+    ) -> Lag {
         let heartbeat = heartbeat.filter(|heartbeat| {
             Chain::Generation(heartbeat.generation) == selected.plan.chain
                 && heartbeat.txid.is_some_and(|durable| durable <= restored.txid)
         });
         let synced = heartbeat.and_then(|heartbeat| heartbeat.synced_at);
         let covered = synced.map_or(selected.timestamp, |synced| synced.max(selected.timestamp));
-        self.note_lag_since(covered);
-        let scrub = heartbeat.and_then(|heartbeat| heartbeat.scrub.as_ref());
-        self.record.source_match =
-            restored.post_apply.and(scrub).map(|scrub| scrub.mismatches == 0);
+        let seconds = self.note_lag_since(covered);
+        Lag { seconds, is_witnessed: heartbeat.is_some() }
+    }
+
+    /// The restore, and how long the choice of what to restore took before it.
+    pub fn note_restored(&mut self, figures: RestoreFigures, took: Duration) {
+        let choosing = millis((took.as_secs_f64() - figures.seconds).max(0.0));
+        self.note_step("list", choosing);
+        self.note_step("restore", figures.seconds);
+        self.record.restore = Some(figures);
+    }
+
+    fn note_step(&mut self, name: &str, seconds: f64) {
+        self.record.steps.push(Step { name: name.to_owned(), seconds });
+    }
+
+    /// What checks of the copy found.
+    pub fn note_findings(&mut self, found: Findings) {
+        if let Some(check) = found.checks.iter().find(|check| check.name == "source_match") {
+            self.record.source_match = match check.status {
+                Status::Pass => Some(true),
+                Status::Fail => Some(false),
+                Status::Unchecked | Status::Error => None,
+            };
+        }
+        self.record.checks.extend(found.checks);
+        self.record.steps.extend(found.steps);
+        self.record.tables.extend(found.tables);
+        self.record.values.extend(found.values);
+        self.record.size = found.size.or(self.record.size);
+        self.record.schema = found.schema.or(self.record.schema.take());
     }
 
     /// The finished record.

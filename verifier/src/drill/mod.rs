@@ -22,9 +22,11 @@ use replica::documents::{Heartbeat, Receipt};
 use replica::restore::{Progress, Restored, Selected};
 use replica::store::{Chain, Store};
 
-use crate::checks::{self, DurablePoint};
+use crate::checks::{self, DurablePoint, out_of_time};
+use crate::drill::inspect::Subject;
 use crate::heartbeat;
 use crate::record::{Check, Record, Status, Verdict};
+use crate::rules;
 use crate::words::in_words;
 
 use copy::{Copied, restore};
@@ -51,6 +53,8 @@ pub struct Request<'a> {
     pub asked: &'a Asked,
     /// The last PASS of its newest state, as a witness.
     pub last_pass: Option<Receipt>,
+    /// The record of the last PASS, to compare schema and rows with.
+    pub last_pass_record: Option<Record>,
     /// Where the private directory is made.
     pub temporary: &'a Path,
     /// When the drill must have ended.
@@ -105,20 +109,14 @@ pub async fn drill(request: &Request<'_>) -> Drilled {
     Drilled { proven: proven.filter(|_| record.verdict == Verdict::Pass), record }
 }
 
-/// A check that was stopped by the deadline.
-#[must_use]
-pub fn out_of_time(name: &str) -> Check {
-    let hint =
-        "give the drill more time (in Lambda: the function's timeout), or drill one database a run";
-    Check::new(name, Status::Error, format!("deadline reached\nHINT: {hint}"))
-}
-
 /// Fills the draft as far as it gets; an error is the check that ended it.
 async fn attempt(request: &Request<'_>, draft: &mut Draft) -> Result<Option<Proven>, Check> {
     let store = &*request.store;
     // Read before the listing: what it calls durable must then be listed.
     let heartbeat = within(request.deadline, heartbeat::read(store)).await?.map_err(in_words);
     draft.note_heartbeat(heartbeat.as_ref().ok().and_then(Option::as_ref));
+    let rules = within(request.deadline, rules::read(store)).await?.map_err(in_words);
+    let began = Instant::now();
     let restoring = async {
         // The replica's own retention may delete between the listing and the reading: a second listing tells.
         let restored = match restore(request, draft).await {
@@ -131,31 +129,46 @@ async fn attempt(request: &Request<'_>, draft: &mut Draft) -> Result<Option<Prov
         restored.map_err(checks::chain_failed)
     };
     let (workspace, copied) = within(request.deadline, restoring).await??;
-    draft.record.restore = Some(copied.figures());
+    draft.note_restored(copied.figures(), began.elapsed());
+    draft.record.checks.push(copied.chain());
+    draft.record.txid = copied.told().map(|told| told.txid);
     let latest = *request.asked == Asked::Latest;
-    match &copied {
-        Copied::Ltx(selected, restored) => {
-            draft.record.txid = Some(restored.txid);
-            draft.record.checks.push(checks::chain(selected, restored));
-            if latest {
-                let check = durable_point(request, selected, restored, &heartbeat).await;
-                draft.record.checks.push(check);
-                let heartbeat = heartbeat.as_ref().ok().and_then(Option::as_ref);
-                draft.note_lag(selected, restored, heartbeat);
+    let subject = Subject {
+        copy: workspace.copy(),
+        told: copied.told(),
+        restored_at: copied.restored_at(),
+        latest,
+        now: request.started_at,
+        heartbeat: heartbeat.as_ref().ok().cloned().flatten(),
+        rules: rules.as_ref().ok().cloned().unwrap_or_default(),
+        before: request.last_pass_record.clone().filter(|_| latest),
+        deadline: request.deadline,
+    };
+    draft.note_findings(subject.clone().source().await);
+    if latest {
+        let check = match &copied {
+            Copied::Ltx(selected, restored) => {
+                durable_point(request, selected, restored, &heartbeat).await
             }
-        }
-        Copied::V03(selected, restored) => {
-            draft.record.checks.push(checks::v03_chain(selected, restored));
-            if latest {
-                let check = checks::v03_durable_point(selected, request.last_pass.as_ref());
-                draft.record.checks.push(check);
-                draft.note_lag_v03(selected);
+            Copied::V03(selected, _) => {
+                checks::v03_durable_point(selected, request.last_pass.as_ref())
             }
-        }
+        };
+        draft.record.checks.push(check);
     }
-    let (found, tables) = inspect::inspect(workspace.copy(), request.deadline).await;
-    draft.record.checks.extend(found);
-    draft.record.tables = tables;
+    draft.note_findings(subject.content().await);
+    let heartbeat = heartbeat.as_ref().ok().and_then(Option::as_ref);
+    let lag = latest.then(|| match &copied {
+        Copied::Ltx(selected, restored) => draft.note_lag(selected, restored, heartbeat),
+        Copied::V03(selected, _) => draft.note_lag_v03(selected),
+    });
+    match rules {
+        Ok(rules) => {
+            let elapsed = copied.figures().seconds;
+            draft.record.checks.extend(checks::budgets(&rules.budget, elapsed, lag));
+        }
+        Err(error) => draft.record.checks.push(checks::no_rules(&error)),
+    }
     Ok(match copied {
         Copied::Ltx(selected, restored) => Some(Proven { workspace, selected, restored }),
         Copied::V03(..) => None,
@@ -224,9 +237,10 @@ mod tests {
             store: root.as_database(),
             asked: &Asked::LATEST,
             last_pass: None,
+            last_pass_record: None,
             temporary,
             deadline: None,
-            started_at: Timestamp::UNIX_EPOCH,
+            started_at: Timestamp::now(),
             progress: Arc::new(move |_| -> Arc<dyn Progress> {
                 begun();
                 Arc::new(())

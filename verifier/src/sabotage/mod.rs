@@ -61,7 +61,7 @@ impl Stage {
         let workspace = Workspace::create(temporary).context("create scratch directory")?;
         let undamaged = workspace.path().join("undamaged");
         let scene = bring::bring(store, &undamaged, temporary).await?;
-        let drilled = probe(&undamaged, last_pass, workspace.path()).await;
+        let drilled = probe(&undamaged, last_pass, None, workspace.path()).await;
         if let Some(proven) = drilled.proven {
             fs::rename(proven.workspace.copy(), &scene.database).context("keep restored copy")?;
         }
@@ -103,7 +103,8 @@ impl Stage {
             Applied::Not(reason) => Trial::not_applicable(damage, reason),
             Applied::Done => {
                 look(&scratch)?;
-                let drilled = probe(scratch.dir(), self.witness(), base).await;
+                let before = Some(self.undamaged.clone());
+                let drilled = probe(scratch.dir(), self.witness(), before, base).await;
                 Trial::judge(damage, &drilled.record, scratch.dir())
             }
         };
@@ -146,12 +147,18 @@ pub async fn sabotage(
 }
 
 /// A drill of a replica on this disk, as any other but for its witness.
-async fn probe(dir: &Path, last_pass: Option<Receipt>, temporary: &Path) -> Drilled {
+async fn probe(
+    dir: &Path,
+    last_pass: Option<Receipt>,
+    last_pass_record: Option<Record>,
+    temporary: &Path,
+) -> Drilled {
     drill(&Request {
         database: "scratch",
         store: Arc::new(FileStore::new(dir.to_owned())),
         asked: &Asked::LATEST,
         last_pass,
+        last_pass_record,
         temporary,
         deadline: None,
         started_at: Timestamp::now(),

@@ -11,10 +11,11 @@ use replica::documents::Receipt;
 use replica::store::{Key, Store, StoreError, read_all};
 
 use crate::alert::drill_mail;
+use crate::checks::out_of_time;
 use crate::config::Config;
 use crate::databases::{Database, Databases, databases};
-use crate::drill::{Asked, Draft, Drilled, Request, Workspace, drill, out_of_time, within};
-use crate::ledger::Entry;
+use crate::drill::{Asked, Draft, Drilled, Request, Workspace, drill, within};
+use crate::ledger::{Entry, LedgerError};
 use crate::record::{Check, Record, Status, Verdict};
 use crate::tasks::{DrillAnswer, DrillTask, Verifier};
 use crate::words::in_words;
@@ -22,9 +23,11 @@ use crate::words::in_words;
 /// Far above what a receipt needs, bytes.
 const RECEIPT_LIMIT_BYTES: usize = 64 * 1024;
 
-/// What is known of the last PASS before the drill.
+/// What is known of earlier drills.
+#[derive(Default)]
 pub(super) struct Witness {
     pub(super) last_pass: Option<Receipt>,
+    record: Option<Record>,
     problem: Option<Check>,
 }
 
@@ -46,7 +49,7 @@ impl Verifier {
             Databases::Found(found) => found,
             Databases::Unlisted { url, error } => {
                 let record = unlisted(&url, error, &task.asked);
-                let witness = Witness { last_pass: None, problem: None };
+                let witness = Witness::default();
                 self.conclude(record, &url, None, witness, &task.asked, &mut answer).await;
                 return Ok(answer);
             }
@@ -72,17 +75,18 @@ impl Verifier {
         if task.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             let mut draft = Draft::new(&database.name, &task.asked, started_at);
             draft.record.checks.push(out_of_time("chain"));
-            let witness = Witness { last_pass: None, problem: None };
+            let witness = Witness::default();
             let record = draft.finish(std::time::Duration::ZERO);
             return (Drilled { record, proven: None }, witness);
         }
-        let witness = self.witness(database, task.deadline).await;
+        let mut witness = self.witness(database, task.deadline).await;
         let asked = task.asked.seeded(fresh_seed());
         let request = Request {
             database: &database.name,
             store: database.store.clone(),
             asked: &asked,
             last_pass: witness.last_pass.clone(),
+            last_pass_record: witness.record.take(),
             temporary,
             deadline: task.deadline,
             started_at,
@@ -94,15 +98,21 @@ impl Verifier {
     /// The last PASS: the ledger's where it names a generation (whose id is unique); else the receipt
     /// beside the data, since of two replicas that Litestream wrote the names tell nothing.
     pub(super) async fn witness(&self, database: &Database, deadline: Option<Instant>) -> Witness {
-        let (ledgers, problem) = match self.ledger.last_pass(&database.name).await {
-            Ok(pass) => (pass, None),
-            Err(error) => (None, Some(Check::new("ledger", Status::Error, in_words(error)))),
+        let url = database.store.url();
+        let asked = async {
+            let pass = self.ledger.last_pass(&database.name).await?;
+            let record = self.ledger.last_pass_record(&database.name, &url).await?;
+            Ok::<_, LedgerError>((pass, record))
+        };
+        let (ledgers, record, problem) = match asked.await {
+            Ok((pass, record)) => (pass, record, None),
+            Err(error) => (None, None, Some(Check::new("ledger", Status::Error, in_words(error)))),
         };
         let last_pass = match ledgers.filter(|pass| pass.generation.is_some()) {
             Some(pass) => Some(pass),
             None => within(deadline, receipt(&*database.store)).await.ok().flatten(),
         };
-        Witness { last_pass, problem }
+        Witness { last_pass, record, problem }
     }
 
     /// Records a drill, and says it to whom it concerns.
