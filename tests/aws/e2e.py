@@ -15,11 +15,11 @@ from story import Story
 LIMIT_SECONDS = 1450
 
 STEPS = (
-    "build_the_shipper", "validate_the_template", "build_the_function", "start_the_emulator", "deploy_the_stack",
+    "build_the_programs", "validate_the_template", "build_the_function", "start_the_emulator", "deploy_the_stack",
     "look_at_the_deployment", "try_every_right", "ship_while_a_writer_commits", "drill_on_demand",
     "read_the_record_back", "be_drilled_by_the_schedule", "restore_with_the_restore_key",
     "be_refused_with_the_ship_key", "break_an_object", "read_the_failure_mail", "mend_the_object",
-    "stop_the_shipper", "read_the_staleness_mail", "compare_with_the_source", "come_back", "read_the_recovery_mail",
+    "compact_on_demand", "drill_the_same_from_the_command_line", "stop_the_shipper", "read_the_staleness_mail", "compare_with_the_source", "come_back", "read_the_recovery_mail",
     "ring_the_error_alarm",
 )
 

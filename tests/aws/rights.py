@@ -74,7 +74,21 @@ def try_all(cloud, outputs, prefix, keys):
     yield "restore deletes", "403", s3(restore.delete_object, Key=ltx)
 
     yield "verify writes the receipt", "ok", put(verify, receipt)
-    yield "verify writes an LTX object", "403", put(verify, f"{prefix}/rights/y.ltx", IfNoneMatch="*")
+    yield "verify writes an LTX object elsewhere", "403", put(verify, f"{prefix}/rights/y.ltx", IfNoneMatch="*")
+    yield "verify ships", "403", put(verify, f"{ltx[:-4]}1.ltx", IfNoneMatch="*")
+    for level in ("0001", "0002", "0003", "0009"):
+        compaction = ltx.replace("/0000/", f"/{level}/")
+        yield f"verify compacts to {level} without the condition", "403", put(verify, compaction)
+        yield f"verify compacts to {level}", "ok", put(verify, compaction, IfNoneMatch="*")
+        yield f"verify compacts to {level} again", "412 PreconditionFailed", put(verify, compaction, IfNoneMatch="*")
+        yield f"verify overwrites it in {level}", "403", put(verify, compaction)
+        yield f"verify compacts to {level} in parts", "ok", multipart(
+            verify, bucket, f"{compaction[:-4]}0.ltx", IfNoneMatch="*")
+        yield f"verify overwrites it in {level} in parts", "403", multipart(verify, bucket, compaction)
+        yield f"verify deletes it from {level}", "403", s3(verify.delete_object, Key=compaction)
+    yield "verify compacts to a level that is none", "403", put(
+        verify, ltx.replace("/0000/", "/0004/"), IfNoneMatch="*")
+    yield "verify compacts elsewhere", "403", put(verify, other.replace("/0000/", "/0001/"), IfNoneMatch="*")
     yield "verify forges a heartbeat", "403", put(verify, heartbeat)
     yield "verify deletes", "403", s3(verify.delete_object, Key=ltx)
     mail = {"Destination": {"ToAddresses": ["ops@acme.example"]},

@@ -8,6 +8,7 @@ from pathlib import Path
 from place import ROOT, WORK, Process, environment, run, wait_for
 
 SHIPPER = ROOT / "target" / "debug" / "shipper"
+VERIFIER = ROOT / "target" / "debug" / "verifier"
 DATABASE = "app"
 
 CONFIG = """
@@ -70,6 +71,15 @@ class Server:
         """`shipper restore` without any configuration, as on a new machine."""
         return run(f"restore-as-{key}", [SHIPPER, "restore", url, "--endpoint", self.cloud.url, "--output", output],
                    self.environment(key), 120, expect)
+
+    def drill(self, outputs, key, txid):
+        """`verifier drill --json` elsewhere, with the same ledger; the record."""
+        settings = environment(
+            **key, **self.cloud.client(), AWS_REGION=outputs["ReplicaRegion"],
+            SEAWORTHY_REPLICA__URL=outputs["ReplicaUrl"], SEAWORTHY_REPLICA__ENDPOINT=self.cloud.url,
+            SEAWORTHY_LEDGER__URL=outputs["LedgerUrl"])
+        done = run("drill", [VERIFIER, "drill", DATABASE, "--at", txid, "--json"], settings, 120)
+        return json.loads(done.stdout)
 
     def points(self, url, key):
         """`shipper points --json`."""

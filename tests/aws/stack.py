@@ -20,6 +20,8 @@ PARAMETERS = {
     # The quickest that AWS knows.
     "DrillSchedule": "rate(1 minute)",
     "WatchSchedule": "rate(1 minute)",
+    # Due at every compaction, which the test asks for itself.
+    "SnapshotEvery": "1s",
     "StaleAfter": f"{STALE_AFTER_SECONDS}s",
     "MemorySize": "512",
     "EphemeralStorage": "512",

@@ -1,5 +1,6 @@
 """The steps, in the order of e2e.py. Each asserts what must hold, and says what it saw."""
 
+import json
 import time
 
 import drills
@@ -18,9 +19,10 @@ class Story:
 
     # --- deployment ------------------------------------------------------------------------
 
-    def build_the_shipper(self):
-        """The binary that an operator installs, as the workspace's tests have it."""
-        run("cargo", ["cargo", "build", "--quiet", "--package", "shipper"], stack.build_environment(), 1200)
+    def build_the_programs(self):
+        """The binaries that an operator installs, as the workspace's tests have them."""
+        run("cargo", ["cargo", "build", "--quiet", "--package", "shipper", "--package", "verifier"],
+            stack.build_environment(), 1200)
         return f"{server.SHIPPER.stat().st_size / 1e6:.1f} MB"
 
     def validate_the_template(self):
@@ -54,9 +56,14 @@ class Story:
         log = self.cloud.service("logs").describe_log_groups(logGroupNamePrefix=self.outputs["LogGroupName"])
         assert log["logGroups"][0]["retentionInDays"] == 7, log
         schedule = self.cloud.service("scheduler")
-        for task in ("drill", "watch"):
+        for task, rate, asked in (
+                ("drill", "rate(1 minute)", {"task": "drill"}), ("watch", "rate(1 minute)", {"task": "watch"}),
+                ("drill-oldest", "rate(7 days)", {"task": "drill", "at": "oldest"}),
+                ("drill-random", "rate(7 days)", {"task": "drill", "at": "random"}),
+                ("compact", "rate(3 hours)", {"task": "compact"})):
             found = schedule.get_schedule(Name=f"{stack.NAME}-{task}")
-            assert (found["State"], found["ScheduleExpression"]) == ("ENABLED", "rate(1 minute)"), found
+            assert (found["State"], found["ScheduleExpression"]) == ("ENABLED", rate), found
+            assert json.loads(found["Target"]["Input"]) == asked, found
         alarms = self.cloud.service("cloudwatch").describe_alarms()["MetricAlarms"]
         assert sorted(alarm["AlarmName"] for alarm in alarms) == [
             f"{stack.NAME}-verifier-error", f"{stack.NAME}-verifier-silent"], alarms
@@ -167,6 +174,40 @@ class Story:
         answer = self.drills.run()
         drills.expect(answer, "PASS")
         return f"PASS at TXID {answer['txid']}"
+
+    # --- compaction ------------------------------------------------------------------------
+
+    def compact_on_demand(self):
+        """Beside the shipper, with the function's own rights."""
+        wait_for("a whole window of files", lambda: len(self.drills.changes()) > 66, 180,
+                 alive=(self.server.writer, self.server.shipper))
+        shipped = {item["Key"]: item["ETag"] for item in self.drills.changes()}
+        report = self.drills.compact()
+        assert report["levels"]["1"]["files_out"] >= 1, report
+        assert report["snapshot"]["state"] == "promoted", report
+        assert report["restore_objects_after"] < report["restore_objects_before"], report
+        now = {item["Key"]: item["ETag"] for item in self.drills.objects()}
+        assert all(now.get(key) == tag for key, tag in shipped.items()), "something that was shipped has changed"
+        assert any("/0009/" in key and key.endswith(f"-{report['snapshot']['txid']}.ltx") for key in now), sorted(now)
+        answer = self.drills.run()
+        drills.expect(answer, "PASS")
+        assert answer["restore"]["objects"] < len(shipped), answer["restore"]
+        return (f"{report['levels']['1']['files_in']} files into {report['levels']['1']['files_out']}, a snapshot of "
+                f"{report['snapshot']['bytes'] / 1e6:.1f} MB; the next restore read {answer['restore']['objects']} objects")
+
+    def drill_the_same_from_the_command_line(self):
+        """At one TXID, by the function and by the program with the same rights elsewhere: one record."""
+        policies = [self.outputs["RestorePolicyArn"], self.outputs["VerifyPolicyArn"]]
+        key = self.cloud.user("operator", policies)
+        txid = self.drills.changes()[-5]["Key"].rsplit("-", 1)[-1].removesuffix(".ltx")
+        function = self.drills.run(at=txid)
+        program = self.server.drill(self.outputs, key, txid)
+        drills.expect(function, "PASS")
+        one, other = drills.timeless(function), drills.timeless(program)
+        differing = {name for name in one.keys() | other.keys() if one.get(name) != other.get(name)}
+        assert not differing, {name: (one.get(name), other.get(name)) for name in differing}
+        assert drills.document_of(self.drills.record(program["started_at"])) == program, "another record in the ledger"
+        return f"{function['verdict']} at TXID {txid}, {len(one['checks'])} checks, equal but for times"
 
     # --- silence ---------------------------------------------------------------------------
 

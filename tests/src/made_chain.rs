@@ -138,14 +138,22 @@ impl MadeChain {
         let output = tempfile::NamedTempFile::new().unwrap();
         let file = output.reopen().unwrap();
         apply(Arc::clone(store), &plan, file, Arc::new(())).await.unwrap();
-        let bytes = std::fs::read(output.path()).unwrap();
+        self.is_state(output.path(), txid);
+        plan.files.len()
+    }
+
+    /// Requires that a database file is the state at a TXID.
+    ///
+    /// # Panics
+    /// It is not.
+    pub fn is_state(&self, path: &Path, txid: u64) {
+        let bytes = std::fs::read(path).unwrap();
         let expected = self.state(txid);
         assert_eq!(
             state_of(&bytes, bytes.len() / expected.pages as usize),
             expected,
             "TXID {txid}"
         );
-        plan.files.len()
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::io::Cursor;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use rand::rngs::StdRng;
@@ -290,4 +291,19 @@ async fn nothing_is_made_over_a_gap() {
         file.txids.min().get() < 100 && file.txids.max().get() > 100
     };
     assert_eq!(inventory.files.iter().find(over), None);
+}
+
+#[tokio::test]
+async fn what_the_deadline_leaves_is_said() {
+    let made = MadeChain::make(Recipe { txids: 200, ..SMALL });
+    let store = filled(&made).await;
+    let directory = tempfile::tempdir().unwrap();
+    let deadline = Some(Instant::now());
+    let bench = Bench { store: Arc::clone(&store), directory: directory.path(), deadline };
+    let mut inventory = Inventory::read(&*store, made.chain).await.unwrap();
+    let mut report = Report::new("app");
+    compact_chain(&bench, &mut inventory, txid(200), &mut report).await;
+    let [finding] = report.findings.as_slice() else { panic!("{report:?}") };
+    assert!(finding.detail.starts_with("deadline reached with 3 windows of level 1 left"));
+    assert_eq!((report.verdict, report.windows_left), (Verdict::Inconclusive, 3), "{report:?}");
 }

@@ -138,7 +138,7 @@ impl Verifier {
             let detail = "due, and left to the next run: too little time for a drill";
             return report.find("snapshot", Status::Error, detail);
         }
-        let asked = Asked::LATEST;
+        let asked = Asked::Latest;
         let drilling =
             DrillTask { databases: task.databases.clone(), asked, deadline: task.deadline };
         let (Drilled { record, proven }, witness) =
