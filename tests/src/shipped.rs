@@ -185,10 +185,15 @@ impl Shipped {
 
     /// It attaches to the database; what it sweeps for, if it does.
     pub fn attach(&mut self) -> Option<Goal> {
+        self.attach_with(Duration::ZERO)
+    }
+
+    /// As [`Shipped::attach`]; it captures by itself only once in so long.
+    pub fn attach_with(&mut self, sync_interval: Duration) -> Option<Goal> {
         let pace = Pace {
             slice: Duration::ZERO,
             scrub_every: Duration::from_secs(3600),
-            ..Pace::new(Duration::ZERO)
+            ..Pace::new(sync_interval)
         };
         let (path, chain) = (self.database(), self.chain().clone());
         let attachable = attach::check(&path).unwrap();
