@@ -1,6 +1,7 @@
 //! The command line: parse, then run a task.
 
 mod sabotage;
+mod suggest;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -56,6 +57,12 @@ enum Command {
         The replica is only read; nothing is recorded or mailed. Copies stand in TMPDIR."
     )]
     Sabotage(sabotage::Sabotage),
+    /// Restores a copy and proposes a commented drill.toml from what is in it, on stdout
+    #[command(
+        after_help = "Exit code: 0, 1 it could not be restored or read, 2 wrong usage or configuration.\n\n\
+        Edit the proposal, and put it beside the database's generations as drill.toml."
+    )]
+    Suggest(suggest::Suggest),
 }
 
 #[derive(Debug, Args)]
@@ -118,6 +125,7 @@ pub async fn run() -> anyhow::Result<Exit> {
         Command::Watch(arguments) => watch(config, &arguments).await,
         Command::Compact(arguments) => compact(config, arguments).await,
         Command::Sabotage(arguments) => sabotage::run(config, arguments).await,
+        Command::Suggest(arguments) => suggest::run(config, arguments).await,
     }
 }
 

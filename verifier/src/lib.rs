@@ -23,6 +23,7 @@ pub mod ledger;
 pub mod record;
 pub mod rules;
 pub mod sabotage;
+pub mod suggest;
 pub mod tasks;
 pub mod watch;
 pub mod words;

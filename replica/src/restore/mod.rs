@@ -16,6 +16,7 @@ mod select;
 mod states;
 mod times;
 mod v03;
+mod verify;
 
 pub use apply::{Progress, Restored, apply};
 pub use error::RestoreError;
@@ -27,3 +28,4 @@ pub use publish::{publish, publish_v03};
 pub use select::{Selected, Target, select};
 pub use states::States;
 pub use v03::{V03Inventory, V03Plan, V03Point, V03Restored, V03Selected, apply_v03};
+pub use verify::{spoiled, verify};

@@ -16,6 +16,7 @@ mod durable_point;
 mod foreign_keys;
 mod integrity;
 mod open;
+mod other_files;
 mod point;
 mod schema;
 mod size;
@@ -31,6 +32,7 @@ pub use durable_point::{DurablePoint, durable_point};
 pub use foreign_keys::foreign_keys;
 pub use integrity::integrity;
 pub use open::{ends_at, open};
+pub use other_files::other_files;
 pub use point::point;
 pub use schema::schema;
 pub use size::size;
@@ -133,7 +135,7 @@ fn is_unknown(message: &str) -> bool {
 }
 
 /// `"name"`, for SQL.
-fn quoted(name: &str) -> String {
+pub(crate) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 

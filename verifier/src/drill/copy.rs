@@ -1,18 +1,22 @@
 //! The copy: finding what to restore, and restoring it into a directory of its own.
 
+use std::path::Path;
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use replica::restore::{
     Found, RestoreError, Restored, Selected, V03Restored, V03Selected, apply, apply_v03,
 };
+use replica::store::Store;
 
 use crate::checks::{self, Told};
-use crate::drill::{Draft, Request, Workspace};
+use crate::drill::{Draft, Request, ShowProgress, Workspace};
 use crate::record::{Check, RestoreFigures};
 use crate::words::millis;
 
 /// A restored copy, and where it came from.
 #[derive(Debug)]
-pub(super) enum Copied {
+pub(crate) enum Copied {
     /// A chain of LTX files.
     Ltx(Selected, Restored),
     /// A replica that Litestream v0.3 wrote.
@@ -51,7 +55,7 @@ impl Copied {
     }
 
     /// What the restore took.
-    pub(super) fn figures(&self) -> RestoreFigures {
+    pub(crate) fn figures(&self) -> RestoreFigures {
         let (bytes, objects, elapsed) = match self {
             Self::Ltx(_, restored) => (restored.bytes, restored.objects, restored.elapsed),
             Self::V03(_, restored) => (restored.bytes, restored.objects, restored.elapsed),
@@ -67,17 +71,27 @@ pub(super) async fn restore(
 ) -> Result<(Workspace, Copied), RestoreError> {
     let found = request.asked.find(&*request.store).await?;
     draft.note_found(&found);
-    let workspace = Workspace::create(request.temporary)?;
+    copy(&request.store, found, request.temporary, &request.progress).await
+}
+
+/// Restores what was found into a directory of its own.
+pub(crate) async fn copy(
+    store: &Arc<dyn Store>,
+    found: Found,
+    temporary: &Path,
+    progress: &ShowProgress,
+) -> Result<(Workspace, Copied), RestoreError> {
+    let workspace = Workspace::create(temporary)?;
     let output = workspace.create_copy()?;
-    let store = request.store.clone();
+    let store = Arc::clone(store);
     let copied = match found {
         Found::Ltx(selected) => {
-            let progress = (request.progress)(selected.plan.bytes());
+            let progress = progress(selected.plan.bytes());
             let restored = apply(store, &selected.plan, output, progress).await?;
             Copied::Ltx(selected, restored)
         }
         Found::V03(selected) => {
-            let progress = (request.progress)(selected.plan.bytes());
+            let progress = progress(selected.plan.bytes());
             let restored = apply_v03(store, &selected.plan, output, progress).await?;
             Copied::V03(selected, restored)
         }

@@ -10,7 +10,7 @@ use replica::store::Chain;
 use crate::checks::Lag;
 use crate::drill::Asked;
 use crate::drill::inspect::Findings;
-use crate::record::{Point, Record, RestoreFigures, Status, Step, Verdict};
+use crate::record::{Check, OtherFiles, Point, Record, RestoreFigures, Status, Step, Verdict};
 use crate::words::millis;
 
 /// The draft.
@@ -123,6 +123,13 @@ impl Draft {
         self.note_step("list", choosing);
         self.note_step("restore", figures.seconds);
         self.record.restore = Some(figures);
+    }
+
+    /// The files beside those restored.
+    pub fn note_other_files(&mut self, check: Check, files: Option<OtherFiles>, took: Duration) {
+        self.note_step(&check.name, millis(took.as_secs_f64()));
+        self.record.checks.push(check);
+        self.record.other_files = files;
     }
 
     fn note_step(&mut self, name: &str, seconds: f64) {

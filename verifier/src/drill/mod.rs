@@ -29,9 +29,10 @@ use crate::record::{Check, Record, Status, Verdict};
 use crate::rules;
 use crate::words::in_words;
 
-use copy::{Copied, restore};
+use copy::restore;
 
 pub use asked::Asked;
+pub(crate) use copy::{Copied, copy};
 pub use draft::Draft;
 pub use text::text;
 pub use workspace::Workspace;
@@ -168,6 +169,12 @@ async fn attempt(request: &Request<'_>, draft: &mut Draft) -> Result<Option<Prov
             draft.record.checks.extend(checks::budgets(&rules.budget, elapsed, lag));
         }
         Err(error) => draft.record.checks.push(checks::no_rules(&error)),
+    }
+    if let (true, Copied::Ltx(selected, restored)) = (latest, &copied) {
+        let (at, deadline) = (request.started_at, request.deadline);
+        let (began, store) = (Instant::now(), &request.store);
+        let (check, files) = checks::other_files(store, selected, restored, at, deadline).await;
+        draft.note_other_files(check, files, began.elapsed());
     }
     Ok(match copied {
         Copied::Ltx(selected, restored) => Some(Proven { workspace, selected, restored }),

@@ -4,6 +4,7 @@ mod answer;
 mod compact;
 mod drill;
 mod sabotage;
+mod suggest;
 mod watch;
 
 use std::sync::Arc;

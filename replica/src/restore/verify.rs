@@ -1,0 +1,71 @@
+//! Files that a plan does not need: whether they are sound, and what could not be restored without them.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use crate::format::{Decoder, PageSize, Txid};
+use crate::restore::fetch::{Feed, HANDED_OVER, feed};
+use crate::restore::plan::reachable;
+use crate::restore::{Inventory, RestoreError, output};
+use crate::store::{Chain, Key, LtxKey, LtxObject, Store};
+
+/// Reads one file to its end and checks everything that it says of itself, in bounded memory; with `page_size`
+/// (of a restored copy) also that it fits its chain.
+///
+/// # Errors
+/// A damaged file ([`RestoreError::is_replica_fault`]), or the store's.
+pub async fn verify(
+    store: Arc<dyn Store>,
+    chain: Chain,
+    file: LtxObject,
+    page_size: Option<PageSize>,
+) -> Result<(), RestoreError> {
+    let key = Key::Ltx(LtxKey { chain, level: file.level, txids: file.txids });
+    let object = store.locate(&key);
+    let (sender, receiver) = mpsc::channel(HANDED_OVER);
+    let decoding = tokio::task::spawn_blocking(move || {
+        let mut feed = Feed::new(receiver, Arc::new(()));
+        let decoded = decode(&mut feed, &file);
+        // What the store said instead of bytes tells more than the decoder's failed read.
+        let header = match (feed.error.take(), decoded) {
+            (Some(error), _) => return Err(error),
+            (None, Err(source)) => return Err(RestoreError::Damaged { object, source }),
+            (None, Ok(header)) => header,
+        };
+        match page_size {
+            Some(expected) if expected != header.page_size => Err(RestoreError::Conflict {
+                object,
+                what: "page size",
+                expected: expected.to_string(),
+                actual: header.page_size.to_string(),
+            }),
+            _ => Ok(()),
+        }
+    });
+    let ((), decoded) = tokio::join!(feed(store, vec![(key, file.size)], sender), decoding);
+    decoded.unwrap_or_else(|error| {
+        Err(output::failure(0, "run decoder", std::io::Error::other(error)))
+    })
+}
+
+fn decode(
+    feed: &mut Feed,
+    file: &LtxObject,
+) -> Result<crate::format::Header, crate::format::FormatError> {
+    let decoder = Decoder::new(feed.object(file.size))?;
+    let header = *decoder.header();
+    header.check_name(file.txids)?;
+    decoder.finish()?;
+    Ok(header)
+}
+
+/// The states, ascending, that nothing leads to without the files that `lost` names.
+#[must_use]
+pub fn spoiled(inventory: &Inventory, lost: impl Fn(&LtxObject) -> bool) -> Vec<Txid> {
+    let files = inventory.files.iter().filter(|file| !lost(file)).copied().collect();
+    let left = reachable(&Inventory { chain: inventory.chain, files });
+    let left: BTreeSet<Txid> = left.into_iter().collect();
+    reachable(inventory).into_iter().filter(|state| !left.contains(state)).collect()
+}
