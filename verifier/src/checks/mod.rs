@@ -38,6 +38,7 @@ pub use schema::schema;
 pub use size::size;
 pub use source_match::{SourceMatch, source_match};
 pub use table_rule::table_rule;
+pub(crate) use tables::MANY_ROWS;
 pub use tables::tables;
 pub use v03::{v03_chain, v03_durable_point};
 

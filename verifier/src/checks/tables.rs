@@ -18,7 +18,7 @@ use crate::rules::TableRule;
 const NAME: &str = "tables";
 
 /// Rows that no queue is expected to hold and then lose between two drills.
-const MANY_ROWS: u64 = 100;
+pub(crate) const MANY_ROWS: u64 = 100;
 
 /// The names of what the application calls a table.
 #[derive(Debug, Default)]

@@ -5,10 +5,10 @@ use std::io::Write;
 use std::path::Path;
 use std::time::SystemTime;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use replica::format::{HEADER_SIZE, Header};
-use replica::restore::{Plan, Target, select};
+use replica::restore::{Found, Plan, Target, find};
 use replica::store::{Key, LtxObject, Store, read_all};
 
 use crate::sabotage::room;
@@ -27,7 +27,13 @@ pub(super) async fn bring(
     dir: &Path,
     temporary: &Path,
 ) -> anyhow::Result<Scene> {
-    let plan = select(store, None, Target::Latest).await?.plan;
+    let plan = match find(store, None, Target::Latest).await? {
+        Found::Ltx(selected) => selected.plan,
+        Found::V03(_) => bail!(
+            "{}: written by Litestream v0.3, and sabotage knows how to damage LTX files only",
+            store.url()
+        ),
+    };
     let last = *plan.files.last().context("an empty plan")?;
     let newest = header(store, &plan, &last).await?;
     room::check(temporary, room::needed(&plan, &newest))?;

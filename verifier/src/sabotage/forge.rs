@@ -1,6 +1,7 @@
 //! Writes LTX files that break rules, with every checksum of the file right: what an attacker with our tools, or a
 //! defect in them, would write. The codec's own encoder refuses to.
 
+use std::hash::Hasher;
 use std::io::Write;
 
 use crc_fast::{CrcAlgorithm, Digest};
@@ -127,4 +128,26 @@ fn varint(out: &mut Vec<u8>, mut value: u64) {
         }
         out.push(low | 0x80);
     }
+}
+
+/// Writes one LZ4 frame of stored blocks, as long as `next` fills them.
+pub(super) fn lz4_frame(
+    out: &mut impl Write,
+    mut next: impl FnMut(&mut [u8]) -> std::io::Result<usize>,
+) -> std::io::Result<()> {
+    let mut content = twox_hash::XxHash32::with_seed(0);
+    let mut block = vec![0; 64 << 10];
+    out.write_all(&FRAME_HEADER)?;
+    loop {
+        let filled = next(&mut block)?;
+        let bytes = block.get(..filled).unwrap_or_default();
+        if bytes.is_empty() {
+            break;
+        }
+        out.write_all(&(length(bytes) | STORED).to_le_bytes())?;
+        out.write_all(bytes)?;
+        content.write(bytes);
+    }
+    out.write_all(&[0; 4])?;
+    out.write_all(&content.finish_32().to_le_bytes())
 }

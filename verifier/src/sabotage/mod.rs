@@ -48,20 +48,20 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Copies the chain of `store` below `temporary`, and drills the copy.
+    /// Copies the chain of `store` below `temporary`, and drills the copy, with what is known of the last PASS.
     ///
     /// # Errors
     /// The store's or the file system's, and [`NoRoom`]. That the undamaged copy does not pass is no error:
     /// see [`Stage::is_sound`].
     pub async fn set(
         store: &dyn Store,
-        last_pass: Option<Receipt>,
+        last_pass: (Option<Receipt>, Option<Record>),
         temporary: &Path,
     ) -> anyhow::Result<Self> {
         let workspace = Workspace::create(temporary).context("create scratch directory")?;
         let undamaged = workspace.path().join("undamaged");
         let scene = bring::bring(store, &undamaged, temporary).await?;
-        let drilled = probe(&undamaged, last_pass, None, workspace.path()).await;
+        let drilled = probe(&undamaged, last_pass, workspace.path()).await;
         if let Some(proven) = drilled.proven {
             fs::rename(proven.workspace.copy(), &scene.database).context("keep restored copy")?;
         }
@@ -103,8 +103,7 @@ impl Stage {
             Applied::Not(reason) => Trial::not_applicable(damage, reason),
             Applied::Done => {
                 look(&scratch)?;
-                let before = Some(self.undamaged.clone());
-                let drilled = probe(scratch.dir(), self.witness(), before, base).await;
+                let drilled = probe(scratch.dir(), self.last_pass(), base).await;
                 Trial::judge(damage, &drilled.record, scratch.dir())
             }
         };
@@ -113,15 +112,17 @@ impl Stage {
     }
 
     /// The undamaged copy's PASS.
-    fn witness(&self) -> Option<Receipt> {
-        Some(Receipt {
+    fn last_pass(&self) -> (Option<Receipt>, Option<Record>) {
+        let record = &self.undamaged;
+        let receipt = record.point.restored_at.map(|restored_at| Receipt {
             version: 1,
             drill_id: "undamaged".to_owned(),
-            generation: self.undamaged.generation,
-            txid: self.undamaged.txid,
-            restored_at: self.undamaged.point.restored_at?,
-            finished_at: self.undamaged.finished_at,
-        })
+            generation: record.generation,
+            txid: record.txid,
+            restored_at,
+            finished_at: record.finished_at,
+        });
+        (receipt, Some(record.clone()))
     }
 }
 
@@ -132,7 +133,7 @@ impl Stage {
 pub async fn sabotage(
     database: &str,
     store: &dyn Store,
-    last_pass: Option<Receipt>,
+    last_pass: (Option<Receipt>, Option<Record>),
     temporary: &Path,
 ) -> anyhow::Result<Report> {
     let stage = Stage::set(store, last_pass, temporary).await?;
@@ -149,8 +150,7 @@ pub async fn sabotage(
 /// A drill of a replica on this disk, as any other but for its witness.
 async fn probe(
     dir: &Path,
-    last_pass: Option<Receipt>,
-    last_pass_record: Option<Record>,
+    (last_pass, last_pass_record): (Option<Receipt>, Option<Record>),
     temporary: &Path,
 ) -> Drilled {
     drill(&Request {

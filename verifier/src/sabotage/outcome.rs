@@ -69,11 +69,17 @@ impl Trial {
             (Verdict::Fail, _) => Outcome::Caught,
             (Verdict::Pass, Expected::Harmless) => Outcome::Harmless,
             (Verdict::Inconclusive, Expected::Harmless) => Outcome::FalseAlarm,
-            (Verdict::Pass, Expected::NotCatchable(_)) => Outcome::NotCatchable,
+            (Verdict::Pass, Expected::NotCatchable(_) | Expected::ByChance(_)) => {
+                Outcome::NotCatchable
+            }
             (_, _) => Outcome::Missed,
         };
         let detail = match &damage.expected {
-            Expected::NotCatchable(why) if outcome == Outcome::NotCatchable => (*why).to_owned(),
+            Expected::NotCatchable(why) | Expected::ByChance(why)
+                if outcome == Outcome::NotCatchable =>
+            {
+                (*why).to_owned()
+            }
             _ => record.findings().first().map(|check| check.detail.clone()).unwrap_or_default(),
         };
         let detail = detail.replace(&format!("{}/", dir.display()), "");
@@ -94,7 +100,8 @@ impl Trial {
                 self.checks.first().is_some_and(|first| by.contains(&first.as_str()))
             }
             (Expected::Harmless, Outcome::Harmless)
-            | (Expected::NotCatchable(_), Outcome::NotCatchable) => true,
+            | (Expected::NotCatchable(_), Outcome::NotCatchable)
+            | (Expected::ByChance(_), Outcome::NotCatchable | Outcome::Caught) => true,
             _ => false,
         }
     }

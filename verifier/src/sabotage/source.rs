@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -74,6 +74,11 @@ impl Changed {
 }
 
 impl Changed {
+    /// Opens the changed database's file.
+    pub(super) fn open(&self) -> io::Result<File> {
+        File::open(&self.path)
+    }
+
     /// Its database checksum.
     pub(super) fn checksum(&self) -> anyhow::Result<DatabaseChecksum> {
         sum_of_file(&self.path, self.page_size)

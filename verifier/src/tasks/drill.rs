@@ -27,7 +27,7 @@ const RECEIPT_LIMIT_BYTES: usize = 64 * 1024;
 #[derive(Default)]
 pub(super) struct Witness {
     pub(super) last_pass: Option<Receipt>,
-    record: Option<Record>,
+    pub(super) record: Option<Record>,
     problem: Option<Check>,
 }
 

@@ -23,7 +23,8 @@ impl Verifier {
         let Some(database) = found.into_iter().next() else {
             anyhow::bail!("no such database");
         };
-        let last_pass = self.witness(&database, None).await.last_pass;
+        let witness = self.witness(&database, None).await;
+        let last_pass = (witness.last_pass, witness.record);
         sabotage(&database.name, &*database.store, last_pass, &temporary).await
     }
 }

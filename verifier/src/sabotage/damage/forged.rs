@@ -1,5 +1,6 @@
 //! Files that say something wrong, with LZ4, page index and file checksum right.
 
+use jiff::{SignedDuration, Timestamp};
 use replica::format::Header;
 
 use super::{Applied, Damage, Expected, FEW_FILES};
@@ -29,6 +30,12 @@ pub(super) fn damages(scene: &Scene) -> Vec<Damage> {
         ),
         Damage::new("more pages in the database, checksums right", Expected::CHAIN, |scratch| {
             edit_newest(scratch, |header| header.commit += 1)
+        }),
+        Damage::new("the newest file dated a year ahead", POINT, |scratch| {
+            edit_newest(scratch, |header| header.timestamp = later(header.timestamp, 365 * 24))
+        }),
+        Damage::new("the newest file dated an hour back", POINT, |scratch| {
+            edit_newest(scratch, |header| header.timestamp = later(header.timestamp, -1))
         }),
         Damage::new(
             "a page missing from the snapshot, checksums right",
@@ -68,6 +75,12 @@ pub(super) fn damages(scene: &Scene) -> Vec<Damage> {
             conflict,
         ),
     ]
+}
+
+const POINT: Expected = Expected::Caught(&["point"]);
+
+pub(super) fn later(timestamp: Timestamp, hours: i64) -> Timestamp {
+    timestamp.saturating_add(SignedDuration::from_hours(hours)).unwrap_or(timestamp)
 }
 
 /// The root page of a table, where the restored copy of it is.

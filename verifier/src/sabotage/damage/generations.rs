@@ -3,10 +3,12 @@
 use std::fs;
 
 use replica::documents::Heartbeat;
-use replica::format::{GenerationId, Txid};
+use replica::format::{Decoder, GenerationId, Header, Txid};
 use replica::store::{Chain, Key};
 
 use super::{Applied, Damage, Expected, FEW_FILES};
+use crate::sabotage::damage::forged::later;
+use crate::sabotage::rewrite::Rewrite;
 use crate::sabotage::scratch::{Scene, Scratch};
 
 const NO_HEARTBEAT: &str = "the replica has no heartbeat";
@@ -39,7 +41,7 @@ pub(super) fn damages(scene: &Scene) -> Vec<Damage> {
         }),
         Damage::new(
             "an older state in a generation of its own, and its heartbeat",
-            Expected::Caught(&["point", "durable_point"]),
+            Expected::Caught(&["point"]),
             older_state,
         ),
     ]
@@ -74,18 +76,28 @@ fn edit_heartbeat(
     Ok(Applied::Done)
 }
 
-/// Everything but the newest file under a newer generation's name, which the heartbeat names as current.
+/// Everything but the newest file, dated an hour back, under a newer generation's name, which the heartbeat names as
+/// current.
 fn older_state(scratch: &Scratch<'_>) -> anyhow::Result<Applied> {
-    let (Some(generation), [.., before, newest]) =
+    let (Some(generation), [older @ .., newest]) =
         (generation(scratch), scratch.scene().files.as_slice())
     else {
         return Applied::not(FEW_FILES);
     };
-    let (newer, durable) = (shifted(generation, 1), before.txids.max());
+    let Some(last) = older.last() else { return Applied::not(FEW_FILES) };
     fs::remove_file(scratch.path(newest))?;
+    for file in older {
+        let path = scratch.path(file);
+        let header = |header: &mut Header| header.timestamp = later(header.timestamp, -1);
+        Rewrite { header: Box::new(header), ..Rewrite::default() }.run(scratch, &path, &path)?;
+    }
+    let pages = Decoder::new(fs::File::open(scratch.path(last))?)?.header().commit;
+    let newer = shifted(generation, 1);
     fs::rename(scratch.dir().join(generation.to_string()), scratch.dir().join(newer.to_string()))?;
     edit_heartbeat(scratch, |heartbeat| {
         heartbeat.generation = newer;
-        heartbeat.txid = Some(durable);
+        heartbeat.txid = Some(last.txids.max());
+        heartbeat.page_count = pages;
+        heartbeat.scrub = None;
     })
 }

@@ -9,8 +9,7 @@ use crate::sabotage::rewrite::Rewrite;
 use crate::sabotage::scratch::{Scene, Scratch};
 
 pub(super) fn damages(scene: &Scene) -> Vec<Damage> {
-    let claimed =
-        Expected::by_checksums(scene, Expected::CHAIN, Expected::NotCatchable(NO_CHECKSUMS));
+    let claimed = Expected::by_checksums(scene, Expected::CHAIN, Expected::ByChance(NO_CHECKSUMS));
     vec![
         Damage::new("two files swapped", Expected::CHAIN, |scratch| {
             let Some((_, middle, last)) = three(scratch.scene()) else {
