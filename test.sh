@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Everything that must hold before a change lands: `./test.sh`, or `./test.sh STEP…` for some steps.
 #
-# Needs Rust (rustup), Go, Python 3.10 or later and a C compiler. What else the tests use goes into
+# Needs Rust (rustup), Go, Python 3.10 or later, a C and a C++ compiler (for libFuzzer). What else the tests use goes into
 # .tools/ (ignored by git), pinned, once. A missing tool is a failure that names it, never a skip.
 # Logs: target/test-logs/<step>.log. The last line is `N passed, N failed`; exit 1 on any failure.
 set -uo pipefail
@@ -13,7 +13,7 @@ VERSITYGW_VERSION=v1.8.0
 DYNOXIDE_VERSION=3.2.0
 
 TOOL_STEPS=(python cargo-deny litestream dynoxide versitygw systemd-analyze)
-CHECK_STEPS=(scripts fmt clippy doc build deny test aws demo)
+CHECK_STEPS=(scripts fmt clippy doc build deny test fuzz aws demo)
 
 ROOT=$PWD
 TOOLS=$ROOT/.tools
@@ -88,7 +88,7 @@ step_systemd-analyze() {
 
 step_scripts() {
     local script
-    for script in test.sh demo.sh .ci/run; do
+    for script in test.sh demo.sh .ci/run fuzz/run; do
         bash -n "$script" && [ -x "$script" ] || { echo "not an executable bash script: $script"; return 1; }
     done
 }
@@ -105,6 +105,8 @@ step_test() {
     offline limit 1500 python3 tests/suites.py <"$programs" && offline limit 600 cargo test --workspace --doc
 }
 step_aws() { limit 600 cargo fetch --locked && offline limit 1500 tests/aws/run; }
+# Each target for 15 seconds, guided by coverage; an hour each by hand: fuzz/run 3600.
+step_fuzz() { limit 900 fuzz/run 15; }
 step_demo() { limit 600 ./demo.sh; }
 
 # For steps that talk to servers on this machine: no proxy, no certificate bundle for the AWS
@@ -180,7 +182,7 @@ else
 fi
 for name in "${tools[@]}" "${checks[@]}"; do rm -f "$LOGS/$name.result"; done
 
-for program in cargo go python3 cc git; do
+for program in cargo go python3 cc c++ git; do
     command -v "$program" >/dev/null || echo "missing tool: $program (the steps that need it will fail)"
 done
 
