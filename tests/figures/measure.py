@@ -1,6 +1,6 @@
 """Measures what README.md's table says, on this machine, side by side with Litestream.
 
-    cargo build --release -p shipper -p verifier && ./test.sh build   # the latter installs the tools
+    cargo build --release -p shipper -p verifier && ./test.sh build   # the latter installs the tools and long-chain
     python3 tests/figures/measure.py                                  # everything: half an hour
     python3 tests/figures/measure.py --sections speed pace --seconds 5
 
@@ -14,6 +14,7 @@ import pathlib
 import shutil
 import tempfile
 
+import compaction
 import load
 import restores
 from machine import ROOT, Server, build_application
@@ -30,6 +31,8 @@ SECTIONS = {
     "many": "100 and 1,000 idle databases",
     "snapshot": "the first snapshot of 5 GB through a slow line",
     "restore": "restores of 100 MB and 1 GB",
+    "drill": "a drill of 1 GB: time, memory, disk",
+    "compact": "drills and restores of 100,000 small files, before and after their compaction",
 }
 
 
@@ -91,6 +94,11 @@ def measure(place, section, args):
     elif section == "restore":
         for megabytes in args.megabytes:
             restores.restore(place, megabytes)
+    elif section == "drill":
+        for megabytes in args.megabytes:
+            compaction.drills(place, megabytes, args.rounds)
+    elif section == "compact":
+        compaction.compaction(place, args.compact, args.files, args.rounds)
 
 
 def main():
@@ -108,12 +116,16 @@ def main():
     parser.add_argument("--databases", type=int, nargs="+", default=[100, 1000])
     parser.add_argument("--snapshot", type=int, default=5000, metavar="MB")
     parser.add_argument("--line", type=float, default=50, metavar="MB/S", help="of the slow line")
-    parser.add_argument("--megabytes", type=int, nargs="+", default=[100, 1000], help="to restore")
+    parser.add_argument("--megabytes", type=int, nargs="+", default=[100, 1000], help="to restore, to drill")
+    parser.add_argument("--compact", type=int, default=100, metavar="MB", help="below the many small files")
+    parser.add_argument("--files", type=int, default=100_000, help="that are compacted")
     args = parser.parse_args()
     Shipper.binary = args.binaries.resolve() / "shipper"
     for binary in ("shipper", "verifier"):
         size = (args.binaries / binary).stat().st_size
         print(f"{binary}: {size / 1e6:.1f} MB", flush=True)
+    if not (ROOT / "target/debug/long-chain").exists() and {"drill", "compact"} & set(args.sections):
+        raise SystemExit("long-chain is missing: cargo build -p seaworthy-tests --bins")
     (ROOT / "target").mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=ROOT / "target") as folder:
         place = Place(pathlib.Path(folder))

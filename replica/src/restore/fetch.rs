@@ -1,15 +1,18 @@
 //! Gets the objects of a plan, in the order in which they are decoded, ahead of the decoder.
 //!
-//! Objects are fetched in pieces, several at once (one connection is seldom as fast as the network), and handed
-//! over in order. Memory is bounded by [`IN_FLIGHT`] pieces of [`PIECE_BYTES`], whatever the objects' sizes.
+//! Objects are fetched in pieces, several at once (one connection is seldom as fast as the network, and a small
+//! object costs waiting more than bytes), and handed over in order. Memory is bounded by [`AHEAD_BYTES`], whatever the
+//! objects' sizes and number. Room is given in the order of the pieces, so that the one that the decoder waits for
+//! always has some.
 
 use std::io::{self, Read};
 use std::ops::Range;
+use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::stream::{self, StreamExt};
-use tokio::sync::mpsc;
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
 use crate::restore::{Progress, RestoreError};
@@ -17,13 +20,22 @@ use crate::store::{Key, Store};
 
 /// Bytes in a request.
 const PIECE_BYTES: u64 = 1 << 20;
-/// Requests under way (or done and waiting for the decoder).
-const IN_FLIGHT: usize = 16;
+/// Bytes on their way, or fetched and not yet decoded.
+const AHEAD_BYTES: usize = 16 << 20;
+/// Requests under way (or done and waiting for one before them).
+const IN_FLIGHT: usize = 64;
 /// Pieces handed over and not yet decoded.
-pub(super) const HANDED_OVER: usize = 2;
+pub(super) const HANDED_OVER: usize = 64;
 
 /// What the decoder is fed with.
-pub(super) type Piece = Result<Bytes, RestoreError>;
+pub(super) type Piece = Result<Held, RestoreError>;
+
+/// Bytes, and the room that they take until they are decoded.
+#[derive(Debug)]
+pub(super) struct Held {
+    bytes: Bytes,
+    room: OwnedSemaphorePermit,
+}
 
 /// A part of one object; `range` is `None` for a whole one.
 #[derive(Debug)]
@@ -31,6 +43,14 @@ struct Request {
     key: Key,
     range: Option<Range<u64>>,
     length: u64,
+}
+
+impl Request {
+    /// Waits for the room that it needs.
+    async fn room(&self, room: Arc<Semaphore>) -> Result<OwnedSemaphorePermit, AcquireError> {
+        // At most a piece.
+        room.acquire_many_owned(u32::try_from(self.length).unwrap_or(u32::MAX)).await
+    }
 }
 
 /// The requests for one object of so many bytes. An empty one needs none: the decoder refuses it by its size.
@@ -50,9 +70,15 @@ pub(super) async fn feed(
     objects: Vec<(Key, u64)>,
     pieces: mpsc::Sender<Piece>,
 ) {
-    let mut fetched = stream::iter(objects.into_iter().flat_map(requests))
-        .map(|request| Task(tokio::spawn(fetch(Arc::clone(&store), request))).join())
+    let room = Arc::new(Semaphore::new(AHEAD_BYTES));
+    let fetched = stream::iter(objects.into_iter().flat_map(requests))
+        .then(|request| {
+            let room = Arc::clone(&room);
+            async move { (request.room(room).await, request) }
+        })
+        .map(|(room, request)| Task(tokio::spawn(fetch(Arc::clone(&store), request, room))).join())
         .buffered(IN_FLIGHT);
+    let mut fetched = pin!(fetched);
     while let Some(piece) = fetched.next().await {
         let failed = piece.is_err();
         if pieces.send(piece).await.is_err() || failed {
@@ -68,11 +94,7 @@ impl Task {
     async fn join(mut self) -> Piece {
         match (&mut self.0).await {
             Ok(piece) => piece,
-            Err(error) => Err(RestoreError::Io {
-                path: String::new(),
-                action: "run request",
-                source: io::Error::other(error),
-            }),
+            Err(error) => Err(not_run(error)),
         }
     }
 }
@@ -83,7 +105,17 @@ impl Drop for Task {
     }
 }
 
-async fn fetch(store: Arc<dyn Store>, request: Request) -> Piece {
+fn not_run(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> RestoreError {
+    let source = io::Error::other(error);
+    RestoreError::Io { path: String::new(), action: "run request", source }
+}
+
+async fn fetch(
+    store: Arc<dyn Store>,
+    request: Request,
+    room: Result<OwnedSemaphorePermit, AcquireError>,
+) -> Piece {
+    let room = room.map_err(not_run)?;
     let Request { key, range, length } = request;
     let conflict = |actual: String| RestoreError::Conflict {
         object: store.locate(&key),
@@ -102,13 +134,15 @@ async fn fetch(store: Arc<dyn Store>, request: Request) -> Piece {
     if bytes.len() as u64 != length {
         return Err(conflict(format!("{} bytes", bytes.len())));
     }
-    Ok(bytes.freeze())
+    Ok(Held { bytes: bytes.freeze(), room })
 }
 
 /// The pieces as a reader, one object after the other, on the decoder's thread.
 pub(super) struct Feed {
     pieces: mpsc::Receiver<Piece>,
     current: Bytes,
+    /// What `current` takes.
+    room: Option<OwnedSemaphorePermit>,
     progress: Arc<dyn Progress>,
     /// What the store answered instead of a piece: tells more than the reader's error.
     pub(super) error: Option<RestoreError>,
@@ -116,7 +150,7 @@ pub(super) struct Feed {
 
 impl Feed {
     pub(super) fn new(pieces: mpsc::Receiver<Piece>, progress: Arc<dyn Progress>) -> Self {
-        Self { pieces, current: Bytes::new(), progress, error: None }
+        Self { pieces, current: Bytes::new(), room: None, progress, error: None }
     }
 
     /// The next `size` bytes, which are one object.
@@ -127,10 +161,11 @@ impl Feed {
     /// What is left of the current piece, or the next one: never empty.
     pub(super) fn peek(&mut self) -> io::Result<&[u8]> {
         if self.current.is_empty() {
+            self.room = None;
             match self.pieces.blocking_recv() {
-                Some(Ok(piece)) => {
-                    self.progress.fetched(piece.len() as u64);
-                    self.current = piece;
+                Some(Ok(Held { bytes, room })) => {
+                    self.progress.fetched(bytes.len() as u64);
+                    (self.current, self.room) = (bytes, Some(room));
                 }
                 Some(Err(error)) => {
                     self.error = Some(error);
