@@ -100,6 +100,23 @@ impl Surroundings {
     }
 }
 
+/// The status of a check in a record, `absent` where it was not made.
+#[must_use]
+pub fn status<'a>(record: &'a Value, check: &str) -> &'a str {
+    field(record, check, "status").unwrap_or("absent")
+}
+
+/// The detail of a check in a record.
+#[must_use]
+pub fn detail<'a>(record: &'a Value, check: &str) -> &'a str {
+    field(record, check, "detail").unwrap_or_default()
+}
+
+fn field<'a>(record: &'a Value, check: &str, field: &str) -> Option<&'a str> {
+    let checks = record.get("checks")?.as_array()?;
+    checks.iter().find(|found| found["name"] == check)?.get(field)?.as_str()
+}
+
 /// A fixture's folder.
 #[must_use]
 pub fn fixture(name: &str) -> PathBuf {

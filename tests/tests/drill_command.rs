@@ -10,7 +10,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use seaworthy_tests::drill_support::{
-    GENERATION, Surroundings, expected, fixture, ship_snapshot, write_heartbeat,
+    GENERATION, Surroundings, detail, expected, fixture, ship_snapshot, status, write_heartbeat,
 };
 use seaworthy_tests::process::{Process, run};
 use serde_json::{Value, json};
@@ -35,22 +35,6 @@ const FIELDS: [&str; 18] = [
     "verdict",
     "versions",
 ];
-
-fn status<'a>(record: &'a Value, check: &str) -> &'a str {
-    let checks = record["checks"].as_array().unwrap();
-    checks
-        .iter()
-        .find(|found| found["name"] == check)
-        .map_or("absent", |found| found["status"].as_str().unwrap())
-}
-
-fn detail<'a>(record: &'a Value, check: &str) -> &'a str {
-    let checks = record["checks"].as_array().unwrap();
-    checks
-        .iter()
-        .find(|found| found["name"] == check)
-        .map_or("", |found| found["detail"].as_str().unwrap())
-}
 
 /// The URL of a replica of Litestream's, copied into a new world as `app`.
 fn litestream_replica(world: &Surroundings) -> String {

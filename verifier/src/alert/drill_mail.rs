@@ -1,6 +1,8 @@
 //! The mail about a drill that did not pass.
 
+use jiff::Timestamp;
 use replica::documents::Receipt;
+use replica::store::S3Options;
 
 use crate::alert::{Mail, page::Page};
 use crate::record::{Record, Verdict};
@@ -9,9 +11,22 @@ use crate::words::shell_quoted;
 /// Lines of one check's detail that a mail shows.
 const DETAIL_LINES: usize = 12;
 
-/// Renders the mail. `url` is the database's, for the restore command of `last_pass`.
+/// What a mail says beside the record.
+#[derive(Debug, Clone, Copy)]
+pub struct Story<'a> {
+    /// The database's URL, for the restore command.
+    pub url: &'a str,
+    /// How its store is reached, for the same.
+    pub options: &'a S3Options,
+    /// The last PASS.
+    pub last_pass: Option<&'a Receipt>,
+    /// When the first drill of the newest state began that did not pass since then; `None`: not known, or this one.
+    pub failing_since: Option<Timestamp>,
+}
+
+/// Renders the mail.
 #[must_use]
-pub fn drill_mail(record: &Record, url: &str, last_pass: Option<&Receipt>) -> Mail {
+pub fn drill_mail(record: &Record, story: &Story<'_>) -> Mail {
     let findings = record.findings();
     let first = findings
         .first()
@@ -28,6 +43,12 @@ pub fn drill_mail(record: &Record, url: &str, last_pass: Option<&Receipt>) -> Ma
             record.database
         ),
     });
+    if let Some(since) = story.failing_since.filter(|since| *since < record.started_at) {
+        let since = format!(
+            "No drill of its newest state has passed since the one of {since}, which did not either."
+        );
+        page.paragraphs.push(since);
+    }
     for check in &findings {
         let mut lines: Vec<&str> = check.detail.lines().take(DETAIL_LINES).collect();
         // The hint is what to do: never the part that is cut off.
@@ -36,24 +57,25 @@ pub fn drill_mail(record: &Record, url: &str, last_pass: Option<&Receipt>) -> Ma
         lines.extend(hints.take(1));
         page.paragraphs.push(format!("{} ({}):\n{}", check.name, check.status, lines.join("\n")));
     }
-    page.command = last_pass.map(|pass| {
+    page.command = story.last_pass.map(|pass| {
         let txid = pass.txid.map_or_else(String::new, |txid| format!("TXID {txid} "));
         let sentence = format!(
             "The last point that was proven is {txid}of {} (drilled {}). To restore it:",
             pass.restored_at, pass.finished_at
         );
-        (sentence, restore_command(&record.database, url, pass))
+        (sentence, restore_command(&record.database, story, pass))
     });
     if page.command.is_none() {
-        page.paragraphs
-            .push("No drill of this database has passed yet: no point is proven.".to_owned());
+        page.paragraphs.push(
+            "No drill of this database is known to have passed: no point is proven.".to_owned(),
+        );
     }
-    page.facts = facts(record, url);
+    page.facts = facts(record, story.url);
     page.into_mail()
 }
 
 /// The command that restores a proven point, from anywhere.
-fn restore_command(database: &str, url: &str, pass: &Receipt) -> String {
+fn restore_command(database: &str, story: &Story<'_>, pass: &Receipt) -> String {
     let output = shell_quoted(&format!("{database}.db"));
     // Litestream v0.3 knows times only.
     let point = pass.txid.map_or_else(
@@ -61,7 +83,20 @@ fn restore_command(database: &str, url: &str, pass: &Receipt) -> String {
         |txid| format!("--txid {txid}"),
     );
     let generation = pass.generation.map_or(String::new(), |id| format!(" --generation {id}"));
-    format!("shipper restore {} --output {output} {point}{generation}", shell_quoted(url))
+    let mut command = format!(
+        "shipper restore {} --output {output} {point}{generation}",
+        shell_quoted(story.url)
+    );
+    if story.url.starts_with("s3://") {
+        let options =
+            [("--endpoint", &story.options.endpoint), ("--region", &story.options.region)];
+        for (name, value) in
+            options.into_iter().filter_map(|(name, value)| Some((name, value.as_ref()?)))
+        {
+            command.push_str(&format!(" {name} {}", shell_quoted(value)));
+        }
+    }
+    command
 }
 
 fn facts(record: &Record, url: &str) -> Vec<(String, String)> {
@@ -96,6 +131,10 @@ mod tests {
         draft.finish(std::time::Duration::ZERO)
     }
 
+    fn story(options: &S3Options) -> Story<'_> {
+        Story { url: "file:///b/app", options, last_pass: None, failing_since: None }
+    }
+
     #[test]
     fn it_says_which_object_and_how_to_restore_what_was_proven() {
         let what =
@@ -109,23 +148,33 @@ mod tests {
             "txid": "1a", "restored_at": "2026-11-15T09:00:00Z", "finished_at": "2026-11-15T09:00:05Z",
         }))
         .unwrap();
-        let mail = drill_mail(&record, "s3://acme/web-1/app", Some(&pass));
+        let options =
+            S3Options { endpoint: Some("https://s3.example".to_owned()), ..S3Options::default() };
+        let mut told = Story {
+            url: "s3://acme/web-1/app",
+            options: &options,
+            last_pass: Some(&pass),
+            failing_since: Some("2026-11-21T09:00:00Z".parse().unwrap()),
+        };
+        let mail = drill_mail(&record, &told);
         assert_eq!(mail.subject, format!("FAIL: app: {what}"));
         let command = "shipper restore s3://acme/web-1/app --output app.db --txid 000000000000001a \
-                       --generation 0192f0c1-2345-7abc-8def-0123456789ab";
+                       --generation 0192f0c1-2345-7abc-8def-0123456789ab --endpoint https://s3.example";
         for body in [&mail.text, &mail.html] {
-            for part in [what, "HINT: do this", command] {
+            let since = "has passed since the one of 2026-11-21T09:00:00Z";
+            for part in [what, "HINT: do this", command, since] {
                 assert!(body.contains(part), "{part} in {body}");
             }
         }
+        told.failing_since = Some(record.started_at);
+        assert!(!drill_mail(&record, &told).text.contains("has passed since"), "this is the first");
     }
 
     #[test]
     fn inconclusive_accuses_nobody_and_admits_that_nothing_is_proven() {
         let mail = drill_mail(
             &record(vec![Check::new("chain", Status::Error, "unreachable")]),
-            "file:///b/app",
-            None,
+            &story(&S3Options::default()),
         );
         assert_eq!(mail.subject, "INCONCLUSIVE: app: unreachable");
         assert!(mail.text.contains("Nothing is said against the backup"));
@@ -135,8 +184,10 @@ mod tests {
     #[test]
     fn a_long_detail_is_cut_but_keeps_its_hint() {
         let detail = format!("{}HINT: do this", "row\n".repeat(100));
-        let mail =
-            drill_mail(&record(vec![Check::new("x", Status::Fail, detail)]), "file:///b/app", None);
+        let mail = drill_mail(
+            &record(vec![Check::new("x", Status::Fail, detail)]),
+            &story(&S3Options::default()),
+        );
         assert_eq!(mail.text.matches("\nrow").count(), DETAIL_LINES);
         assert!(mail.text.contains("HINT: do this"));
     }

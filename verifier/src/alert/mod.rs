@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-pub use drill_mail::drill_mail;
+pub use drill_mail::{Story, drill_mail};
 pub use ses::SesMailer;
 pub use watch_mail::watch_mail;
 

@@ -128,6 +128,8 @@ fn is_unknown(message: &str) -> bool {
         "no such module",
         "no such collation",
         "no such function",
+        "unknown function",
+        "no such tokenizer",
         "unsafe use of",
         "unknown tokenizer",
     ]
@@ -159,6 +161,7 @@ mod tests {
             (sqlite(ffi::SQLITE_ERROR, "no such module: geopoly9"), Status::Unchecked),
             (sqlite(ffi::SQLITE_ERROR, "no such collation sequence: ICU"), Status::Unchecked),
             (sqlite(ffi::SQLITE_TOOBIG, "string or blob too big"), Status::Unchecked),
+            (sqlite(ffi::SQLITE_ERROR, "unknown function: appfn()"), Status::Unchecked),
             (sqlite(ffi::SQLITE_IOERR, "disk I/O error"), Status::Error),
             (sqlite(ffi::SQLITE_NOMEM, "out of memory"), Status::Error),
             (sqlite(ffi::SQLITE_INTERRUPT, "interrupted"), Status::Error),

@@ -200,9 +200,9 @@ mod tests {
             page_count: 1,
             checksum: sum(1),
         };
-        let told = Some(told);
-        let what = SourceMatch { told, heartbeat, latest, now: NOW.parse().unwrap() };
-        compare(&what, &told.unwrap(), sum(1).unwrap(), Ok(sum(u64::from(same)))).status
+        let now = NOW.parse().unwrap();
+        let what = SourceMatch { told: Some(told), heartbeat, latest, now };
+        compare(&what, &told, sum(1).unwrap(), Ok(sum(u64::from(same)))).status
     }
 
     #[test]

@@ -5,11 +5,11 @@
 //! not go unnoticed. Every other change is said.
 //!
 //! SQLite's own tables, views and the shadow tables behind virtual ones are left out. Virtual tables are
-//! named but not counted: their rows stand in the shadow tables, and their code may be unknown here.
+//! opened and named but not counted: their rows stand in the shadow tables, and their code may be unknown here.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rusqlite::Connection;
+use rusqlite::{Connection, ErrorCode};
 
 use crate::checks::{LISTED, quoted, refused};
 use crate::record::{Check, Record, Status};
@@ -88,6 +88,16 @@ pub fn tables(
             }
         }
     }
+    for table in &names.virtual_ {
+        match opened(copy, table) {
+            Ok(()) => {}
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt) => {
+                let check = refused(NAME, &error);
+                return (Check { detail: format!("{table}: {}", check.detail), ..check }, counts);
+            }
+            Err(error) => unchecked.push(format!("{table}: {error}")),
+        }
+    }
     if let Some(before) = before
         && let Some(check) = emptied(&counts, before, rules)
     {
@@ -107,6 +117,11 @@ pub fn tables(
         detail.push_str(&changes(&counts, before));
     }
     (Check::new(NAME, Status::Pass, detail), counts)
+}
+
+/// Asks the code behind a virtual table whether it can work with what it has.
+fn opened(copy: &Connection, table: &str) -> rusqlite::Result<()> {
+    copy.prepare(&format!("SELECT 1 FROM {}", quoted(table))).map(drop)
 }
 
 /// The failed check where rows are gone that should not be.

@@ -34,7 +34,7 @@ fn of_text(text: &str) -> Option<Timestamp> {
     let utc = |civil: DateTime| civil.to_zoned(jiff::tz::TimeZone::UTC).ok();
     let civil = text.parse::<DateTime>().ok().or_else(|| {
         // SQLite leaves the seconds out where they are not asked for.
-        let short = DateTime::strptime("%Y-%m-%d %H:%M", &text.replacen('T', " ", 1)).ok();
+        let short = DateTime::strptime("%Y-%m-%d %H:%M", text.replacen('T', " ", 1)).ok();
         short.or_else(|| text.parse::<Date>().ok().map(Date::into))
     });
     civil.and_then(utc).map(|zoned| zoned.timestamp())

@@ -8,9 +8,9 @@ use std::time::Instant;
 use bytes::Bytes;
 use jiff::Timestamp;
 use replica::documents::Receipt;
-use replica::store::{Key, Store, StoreError, read_all};
+use replica::store::{Key, S3Options, Store, StoreError, read_all};
 
-use crate::alert::drill_mail;
+use crate::alert::{Story, drill_mail};
 use crate::checks::out_of_time;
 use crate::config::Config;
 use crate::databases::{Database, Databases, databases};
@@ -28,6 +28,7 @@ const RECEIPT_LIMIT_BYTES: usize = 64 * 1024;
 pub(super) struct Witness {
     pub(super) last_pass: Option<Receipt>,
     pub(super) record: Option<Record>,
+    failing_since: Option<Timestamp>,
     problem: Option<Check>,
 }
 
@@ -102,17 +103,18 @@ impl Verifier {
         let asked = async {
             let pass = self.ledger.last_pass(&database.name).await?;
             let record = self.ledger.last_pass_record(&database.name, &url).await?;
-            Ok::<_, LedgerError>((pass, record))
+            let failing_since = self.ledger.failing_since(&database.name).await?;
+            Ok::<_, LedgerError>((pass, Witness { record, failing_since, ..Witness::default() }))
         };
-        let (ledgers, record, problem) = match asked.await {
-            Ok((pass, record)) => (pass, record, None),
-            Err(error) => (None, None, Some(Check::new("ledger", Status::Error, in_words(error)))),
-        };
-        let last_pass = match ledgers.filter(|pass| pass.generation.is_some()) {
+        let (ledgers, mut witness) = asked.await.unwrap_or_else(|error| {
+            let problem = Some(Check::new("ledger", Status::Error, in_words(error)));
+            (None, Witness { problem, ..Witness::default() })
+        });
+        witness.last_pass = match ledgers.filter(|pass| pass.generation.is_some()) {
             Some(pass) => Some(pass),
             None => within(deadline, receipt(&*database.store)).await.ok().flatten(),
         };
-        Witness { last_pass, record, problem }
+        witness
     }
 
     /// Records a drill, and says it to whom it concerns.
@@ -153,7 +155,19 @@ impl Verifier {
         }
         tracing::info!(db = record.database, verdict = %record.verdict, "drill ended");
         if record.verdict != Verdict::Pass {
-            let mail = drill_mail(&record, url, witness.last_pass.as_ref());
+            let configured = self.config.s3_options();
+            let options = S3Options {
+                endpoint: self.given.endpoint.clone().or(configured.endpoint),
+                region: self.given.region.clone().or(configured.region),
+                force_path_style: None,
+            };
+            let story = Story {
+                url,
+                options: &options,
+                last_pass: witness.last_pass.as_ref(),
+                failing_since: witness.failing_since.filter(|_| *asked == Asked::Latest),
+            };
+            let mail = drill_mail(&record, &story);
             if let Err(error) = self.mailer.send(&mail).await {
                 tracing::error!(
                     db = record.database,

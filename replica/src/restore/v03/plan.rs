@@ -47,7 +47,7 @@ impl V03Plan {
     /// there is none.
     #[must_use]
     pub fn position(&self) -> (u32, u64) {
-        self.objects.last().map_or((0, 0), |object| position(object))
+        self.objects.last().map_or((0, 0), position)
     }
 }
 

@@ -34,7 +34,7 @@ pub fn due(files: Vec<(Chain, LtxObject)>, at: Timestamp) -> (Vec<(Chain, LtxObj
     let few = files.len() <= FEW_FILES && sum <= FEW_BYTES;
     let mut due: Vec<(u64, (Chain, LtxObject))> = files
         .into_iter()
-        .filter(|file| few || (number(file, 0) % SHARES + turn) % SHARES == 0)
+        .filter(|file| few || (number(file, 0) % SHARES + turn).is_multiple_of(SHARES))
         .map(|file| (number(&file, day), file))
         .collect();
     due.sort_unstable_by_key(|(order, (chain, file))| (*order, *chain, file.level, file.txids));
