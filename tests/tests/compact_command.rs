@@ -5,17 +5,19 @@
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use replica::format::Decoder;
 use replica::restore::Inventory;
 use replica::store::{Key, LtxKey, Store};
+use seaworthy_tests::bank;
 use seaworthy_tests::drill_support::{Surroundings, fixture};
 use seaworthy_tests::litestream::{Litestream, Replica, S3Server, restore_url, shipper_restore};
 use seaworthy_tests::made_chain::{MadeChain, Recipe, contents};
 use seaworthy_tests::process::{Process, program, run};
 use seaworthy_tests::stores::{file_root, generation};
-use seaworthy_tests::writer::{Writer, checkpoint_truncate, create, same_bytes};
+use seaworthy_tests::writer::{checkpoint_truncate, same_bytes};
 use serde_json::Value;
 
 const CHAIN: Recipe = Recipe { seed: 11, txids: 200, page_size: 4096, checksummed: true };
@@ -166,13 +168,6 @@ fn nothing_there_fails_and_a_store_out_of_reach_is_inconclusive() {
     run(command.args(["compact"]).env("SEAWORTHY_RETENTION__KEEP", "7d"), 2).unwrap();
 }
 
-fn seed() -> u64 {
-    std::env::var("SEAWORTHY_SEED")
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or_else(rand::random)
-}
-
 /// The verifier on the bucket.
 fn verifier(world: &Surroundings, server: &S3Server) -> Command {
     let mut command = world.verifier().unwrap();
@@ -186,13 +181,11 @@ fn verifier(world: &Surroundings, server: &S3Server) -> Command {
 
 #[test]
 fn compactions_beside_a_shipper_and_each_other_change_nothing() {
-    let seed = seed();
-    println!("SEAWORTHY_SEED={seed}");
     let server = S3Server::start().unwrap();
     let world = Surroundings::new().unwrap();
     let directory = tempfile::tempdir().unwrap();
     let source = directory.path().join("app.db");
-    create(&source, 4096, 300).unwrap();
+    bank::create(&source, 4096, 0).unwrap();
     let config = directory.path().join("shipper.toml");
     let text = format!(
         "state_dir = \"{0}/state\"\n[replica]\nurl = \"s3://{1}/web-1\"\nendpoint = \"{2}\"\nregion = \"us-east-1\"\n\
@@ -210,7 +203,18 @@ fn compactions_beside_a_shipper_and_each_other_change_nothing() {
         command
     })
     .unwrap();
-    let writer = Writer::start(&source, seed, Duration::from_millis(5));
+    let writing = Arc::new(AtomicBool::new(true));
+    let writer = std::thread::spawn({
+        let (source, writing) = (source.clone(), Arc::clone(&writing));
+        move || {
+            let mut db = rusqlite::Connection::open(source).unwrap();
+            db.busy_timeout(Duration::from_secs(60)).unwrap();
+            while writing.load(Ordering::Relaxed) {
+                bank::transact(&mut db).unwrap();
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+    });
     // The generation's first snapshot is there, and two windows' worth of changes.
     let level = |level: &str| {
         let generation = server
@@ -239,7 +243,8 @@ fn compactions_beside_a_shipper_and_each_other_change_nothing() {
             rounds >= 4 && level("0001") >= 3 && level("0009") >= 2
         })
         .unwrap();
-    writer.stop().unwrap();
+    writing.store(false, Ordering::Relaxed);
+    writer.join().unwrap();
     shipper.stop(Duration::from_secs(60)).unwrap();
     run(verifier(&world, &server).arg("compact"), 0).unwrap();
     checkpoint_truncate(&source).unwrap();
@@ -249,7 +254,7 @@ fn compactions_beside_a_shipper_and_each_other_change_nothing() {
     let prefix = format!("web-1/app/{generation}");
     let (theirs, ours) = (directory.path().join("theirs.db"), directory.path().join("ours.db"));
     restore_url(Replica::S3(&server, &prefix), &theirs).unwrap();
-    same_bytes(&theirs, &source).unwrap_or_else(|error| panic!("seed {seed}: {error:#}"));
+    same_bytes(&theirs, &source).unwrap();
     let scratch = tempfile::tempdir().unwrap();
     let litestream = Litestream::new(
         scratch.path(),
@@ -262,7 +267,7 @@ fn compactions_beside_a_shipper_and_each_other_change_nothing() {
         let _ = (std::fs::remove_file(&theirs), std::fs::remove_file(&ours));
         litestream.restore(Some(&txid), &theirs).unwrap();
         shipper_restore(Replica::S3(&server, "web-1/app"), Some(&txid), &ours).unwrap();
-        same_bytes(&ours, &theirs).unwrap_or_else(|error| panic!("seed {seed}: {txid}: {error:#}"));
+        same_bytes(&ours, &theirs).unwrap_or_else(|error| panic!("{txid}: {error:#}"));
     }
     run(verifier(&world, &server).args(["drill", "app"]), 0).unwrap();
     world.nothing_left().unwrap();
