@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use seaworthy_tests::drill_support::{
-    MailServer, Surroundings, fixture, ship_snapshot, subject, write_heartbeat,
+    MailServer, Surroundings, detail, fixture, ship_snapshot, subject, write_heartbeat,
 };
 use seaworthy_tests::process::{Process, free_port, run, tool};
 use serde_json::{Value, json};
@@ -98,12 +98,13 @@ fn items_have_the_published_keys_and_hold_what_was_printed() {
     let (world, dynamodb) = (Surroundings::new().unwrap(), DynamoDb::start());
     world.copy_replica(&fixture("v05-file").join("replica"), "app").unwrap();
     let passed = dynamodb.drill(&world, "app", 0);
-    std::fs::remove_file(world.replica("app").join("ltx/0/0000000000000017-0000000000000017.ltx"))
-        .unwrap();
+    let file = world.replica("app").join("ltx/0/0000000000000017-0000000000000017.ltx");
+    let content = std::fs::read(&file).unwrap();
+    std::fs::remove_file(&file).unwrap();
     let failed = dynamodb.drill(&world, "app", 1);
     let items = dynamodb.items("app");
     assert_eq!(items.len(), 3, "two drills and the state: {items:#?}");
-    assert_eq!([document(&items[0]), document(&items[1])], [passed.clone(), failed]);
+    assert_eq!([document(&items[0]), document(&items[1])], [passed.clone(), failed.clone()]);
     assert_eq!(items[0]["verdict"]["S"], "PASS");
     let started: jiff::Timestamp = passed["started_at"].as_str().unwrap().parse().unwrap();
     let sk = items[0]["sk"]["S"].as_str().unwrap();
@@ -115,6 +116,15 @@ fn items_have_the_published_keys_and_hold_what_was_printed() {
     assert!(state.get("expires_at").is_none());
     let pass: Value = serde_json::from_str(state["last_pass"]["S"].as_str().unwrap()).unwrap();
     assert_eq!(pass["txid"], passed["txid"], "the failed drill did not replace it");
+    let since: jiff::Timestamp = state["failing_since"]["S"].as_str().unwrap().parse().unwrap();
+    assert_eq!(since, failed["started_at"].as_str().unwrap().parse().unwrap());
+
+    std::fs::write(&file, content).unwrap();
+    let again = dynamodb.drill(&world, "app", 0);
+    let compared =
+        format!("as many in each since the PASS of {}", passed["finished_at"].as_str().unwrap());
+    assert!(detail(&again, "tables").contains(&compared), "{again:#}");
+    assert!(dynamodb.items("app")[3].get("failing_since").is_none(), "it passes again");
 }
 
 #[test]
