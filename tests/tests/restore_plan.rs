@@ -170,3 +170,21 @@ fn a_gap_is_named() {
     assert!(no_start.contains("no snapshot"), "{no_start}");
     assert!(plan(&inventory([]), None).unwrap_err().to_string().contains("no files"));
 }
+
+/// Names are anybody's: the largest TXID that one can hold is a number like any other.
+#[test]
+fn the_largest_txid_is_planned_for_like_any_other() {
+    let files = inventory([(9, 1, 5), (0, 6, u64::MAX), (0, u64::MAX, u64::MAX)]);
+    let plan = plan(&files, None).unwrap();
+    assert_eq!(names(&plan), ["9/1-5", "0/6-ffffffffffffffff"]);
+    let alone = inventory([(0, 1, u64::MAX), (0, 2, 2)]);
+    assert_eq!(names(&replica::restore::plan(&alone, None).unwrap()), ["0/1-ffffffffffffffff"]);
+}
+
+/// A week of one-second syncs that nobody compacted.
+#[test]
+fn six_hundred_thousand_files_are_planned_at_once() {
+    let many = inventory((1..=600_000).map(|n| (0, n, n)));
+    let plan = plan(&many, None).unwrap();
+    assert_eq!((plan.files.len(), plan.txid.get()), (600_000, 600_000));
+}

@@ -97,13 +97,12 @@ fn decode(
     mut feed: Feed,
     output: &File,
 ) -> Result<(Header, Option<Checksum>), RestoreError> {
-    let sources: Vec<Source> =
-        plan.files.iter().rev().map(|file| Source::new(store, plan, *file)).collect();
-    let newest = sources.first().ok_or_else(|| RestoreError::Chain {
+    let sources = plan.files.iter().rev().map(|file| Source::new(store, plan, file));
+    let newest = sources.clone().next().ok_or_else(|| RestoreError::Chain {
         message: format!("generation {}: an empty plan", plan.chain),
     })?;
     let header = newest.peek(&mut feed)?;
-    refuse_impossible(newest, &header, plan.bytes())?;
+    refuse_impossible(&newest, &header, plan.bytes())?;
     let size = u64::from(header.commit) * u64::from(header.page_size.get());
     output::prepare(output, size)?;
 
@@ -116,7 +115,7 @@ fn decode(
     let mut canvas = Canvas::new(header.page_size, header.commit, header.checksummed, runs, spent);
     thread::scope(|scope| {
         let writer = scope.spawn(move || output::write_all(output, to_write, &give_back));
-        let painted = paint(&sources, &mut feed, &mut canvas, plan.txid);
+        let painted = paint(sources, &mut feed, &mut canvas, plan.txid);
         drop(canvas);
         let written = writer
             .join()
@@ -139,13 +138,13 @@ fn decode(
 
 /// The database's size is read before anything proves it: one that these files cannot hold is
 /// refused before room is made for it.
-fn refuse_impossible(newest: &Source, header: &Header, bytes: u64) -> Result<(), RestoreError> {
+fn refuse_impossible(newest: &Source<'_>, header: &Header, bytes: u64) -> Result<(), RestoreError> {
     let most = bytes / LEAST_PAGE_BYTES;
     if u64::from(header.commit) <= most {
         return Ok(());
     }
     Err(RestoreError::Conflict {
-        object: newest.object.clone(),
+        object: newest.object(),
         what: "pages in the database",
         expected: format!("at most {most} (in {bytes} bytes of files)"),
         actual: header.commit.to_string(),

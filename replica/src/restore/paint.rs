@@ -28,21 +28,31 @@ impl From<WriterGone> for Stop {
 }
 
 /// One file of the plan.
-#[derive(Debug)]
-pub(super) struct Source {
-    /// Its full key, for messages.
-    pub(super) object: String,
-    file: LtxObject,
-    /// Whether every page that the database grows by is in the file that it grows in.
-    brings_growth: bool,
+///
+/// There may be hundreds of thousands: what only a message needs is made when one is written.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Source<'a> {
+    store: &'a dyn Store,
+    plan: &'a Plan,
+    file: &'a LtxObject,
 }
 
-impl Source {
-    pub(super) fn new(store: &dyn Store, plan: &Plan, file: LtxObject) -> Self {
-        // Litestream has filled in such pages since 0.5.15 only: before, SQLite's not writing a free page made
-        // a file without it, and what it restores is an older file's copy. Its own replicas may have such files.
-        let brings_growth = matches!(plan.chain, Chain::Generation(_));
-        Self { object: store.locate(&plan.key(&file)), file, brings_growth }
+impl<'a> Source<'a> {
+    pub(super) fn new(store: &'a dyn Store, plan: &'a Plan, file: &'a LtxObject) -> Self {
+        Self { store, plan, file }
+    }
+
+    /// Its full key, for messages.
+    pub(super) fn object(&self) -> String {
+        self.store.locate(&self.plan.key(self.file))
+    }
+
+    /// Whether every page that the database grows by is in the file that it grows in.
+    ///
+    /// Litestream has filled in such pages since 0.5.15 only: before, SQLite's not writing a free page made
+    /// a file without it, and what it restores is an older file's copy. Its own replicas may have such files.
+    fn brings_growth(&self) -> bool {
+        matches!(self.plan.chain, Chain::Generation(_))
     }
 
     /// The header of the file that comes next, which stays unread.
@@ -63,7 +73,7 @@ impl Source {
     }
 
     fn damaged(&self, source: FormatError) -> RestoreError {
-        RestoreError::Damaged { object: self.object.clone(), source }
+        RestoreError::Damaged { object: self.object(), source }
     }
 
     fn conflict(
@@ -73,10 +83,10 @@ impl Source {
         actual: impl ToString,
     ) -> RestoreError {
         let (expected, actual) = (expected.to_string(), actual.to_string());
-        RestoreError::Conflict { object: self.object.clone(), what, expected, actual }
+        RestoreError::Conflict { object: self.object(), what, expected, actual }
     }
 
-    fn open<'a>(&self, feed: &'a mut Feed) -> Result<Decoder<ObjectInput<'a>>, RestoreError> {
+    fn open<'f>(&self, feed: &'f mut Feed) -> Result<Decoder<ObjectInput<'f>>, RestoreError> {
         let decoder = Decoder::new(feed.object(self.file.size))
             .and_then(|decoder| decoder.header().check_name(self.file.txids).map(|()| decoder));
         decoder.map_err(|source| self.damaged(source))
@@ -94,7 +104,7 @@ impl Source {
         while let Some(number) = decoder.next_page(canvas.slot()).map_err(damaged)? {
             canvas.keep(number)?;
         }
-        if self.brings_growth {
+        if self.brings_growth() {
             canvas.cut(header.commit);
         }
         Ok((header, decoder.finish().map_err(damaged)?))
@@ -114,26 +124,28 @@ impl Source {
 
 /// Takes the pages of every file (newest first), and checks that they make a whole database: the one
 /// that the newest file promises, where the chain is checksummed.
-pub(super) fn paint(
-    sources: &[Source],
+pub(super) fn paint<'a>(
+    sources: impl Iterator<Item = Source<'a>> + Clone,
     feed: &mut Feed,
     canvas: &mut Canvas,
     txid: Txid,
 ) -> Result<Option<Checksum>, Stop> {
-    let post_apply = match paint_files(sources, feed, canvas) {
+    let post_apply = match paint_files(sources.clone(), feed, canvas) {
         Ok(post_apply) => post_apply,
         // What the store said instead of bytes tells more than the decoder's failed read.
         Err(stop) => return Err(feed.error.take().map_or(stop, Stop::Replica)),
     };
-    let object = sources.first().map(|source| source.object.clone()).unwrap_or_default();
+    let object = || sources.clone().next().map(|source| source.object()).unwrap_or_default();
     if let Some((missing, first)) = canvas.missing() {
         let pages = canvas.commit();
+        let object = object();
         return Err(RestoreError::Incomplete { object, txid, pages, missing, first }.into());
     }
     if let Some(expected) = post_apply {
         let actual = canvas.checksum();
         if actual != Some(expected) {
             let actual = actual.map_or_else(|| "none".to_owned(), |actual| actual.to_string());
+            let object = object();
             return Err(RestoreError::DatabaseChecksum { object, txid, expected, actual }.into());
         }
     }
@@ -141,13 +153,13 @@ pub(super) fn paint(
     Ok(post_apply)
 }
 
-fn paint_files(
-    sources: &[Source],
+fn paint_files<'a>(
+    sources: impl Iterator<Item = Source<'a>>,
     feed: &mut Feed,
     canvas: &mut Canvas,
 ) -> Result<Option<Checksum>, Stop> {
     let mut post_apply = None;
-    let mut next: Option<(&Source, Header)> = None;
+    let mut next: Option<(Source<'a>, Header)> = None;
     for source in sources {
         let (header, trailer) = source.paint(feed, canvas)?;
         match next {

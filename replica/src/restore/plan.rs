@@ -54,17 +54,17 @@ pub fn plan(inventory: &Inventory, txid: Option<Txid>) -> Result<Plan, RestoreEr
 }
 
 /// A chain's files in the order in which a plan looks at them.
-pub(super) struct Planner {
+pub(super) struct Planner<'a> {
     /// Snapshots of level 9, by ascending end.
-    snapshots: Vec<LtxObject>,
+    snapshots: Vec<&'a LtxObject>,
     /// Files of the levels below 9, by ascending start.
-    files: Vec<LtxObject>,
+    files: Vec<&'a LtxObject>,
 }
 
-impl Planner {
-    pub(super) fn new(inventory: &Inventory) -> Self {
-        let (mut snapshots, mut files): (Vec<LtxObject>, Vec<LtxObject>) =
-            inventory.files.iter().copied().partition(|file| file.level == Level::SNAPSHOT);
+impl<'a> Planner<'a> {
+    pub(super) fn new(inventory: &'a Inventory) -> Self {
+        let (mut snapshots, mut files): (Vec<&LtxObject>, Vec<&LtxObject>) =
+            inventory.files.iter().partition(|file| file.level == Level::SNAPSHOT);
         snapshots.retain(|file| file.txids.is_snapshot());
         snapshots.sort_by_key(|file| file.txids.max());
         files.sort_by_key(|file| file.txids.min());
@@ -80,21 +80,23 @@ impl Planner {
     pub(super) fn files_to(&self, target: Txid) -> Vec<LtxObject> {
         let before = self.snapshots.partition_point(|file| file.txids.max() <= target);
         let mut chosen: Vec<LtxObject> =
-            self.snapshots[..before].last().copied().into_iter().collect();
-        let mut best: Option<LtxObject> = None;
+            self.snapshots[..before].last().map(|file| **file).into_iter().collect();
+        let mut best: Option<&LtxObject> = None;
         let mut next = 0;
         loop {
             let reached = chosen.last().map_or(0, |file| file.txids.max().get());
-            while let Some(file) =
-                self.files.get(next).filter(|file| file.txids.min().get() <= reached + 1)
+            while let Some(file) = self
+                .files
+                .get(next)
+                .filter(|file| file.txids.min().get() <= reached.saturating_add(1))
             {
                 next += 1;
-                if file.txids.max() <= target && best.is_none_or(|best| is_better(file, &best)) {
-                    best = Some(*file);
+                if file.txids.max() <= target && best.is_none_or(|best| is_better(file, best)) {
+                    best = Some(file);
                 }
             }
             match best {
-                Some(file) if file.txids.max().get() > reached => chosen.push(file),
+                Some(file) if file.txids.max().get() > reached => chosen.push(*file),
                 _ => return chosen,
             }
         }

@@ -65,7 +65,7 @@ pub(super) async fn points_of(
 async fn point(
     store: &dyn Store,
     inventory: &Inventory,
-    planner: &Planner,
+    planner: &Planner<'_>,
     txid: Txid,
 ) -> Result<RestorePoint, RestoreError> {
     let file: &LtxObject = inventory.witness(txid).ok_or_else(|| RestoreError::Chain {
