@@ -15,7 +15,6 @@ use serde_json::Value;
 use tokio::sync::OnceCell;
 
 use crate::drill::Asked;
-use crate::record::Verdict;
 use crate::tasks::{CompactTask, DrillTask, Tasks};
 
 /// The tasks an event may ask for.
@@ -91,8 +90,8 @@ pub async fn handle(
             let json = serde_json::to_value(&answer)?;
             // No mail tells of it. What is only left for want of time is the next run's.
             anyhow::ensure!(
-                answer.verdict != Verdict::Fail,
-                "the compaction found something wrong: {json}\nHINT: each finding says where; drill the database"
+                !answer.needs_attention(),
+                "the compaction found something: {json}\nHINT: each finding says where, and what to do"
             );
             Ok(json)
         }
@@ -162,7 +161,7 @@ mod tests {
         asked: Mutex<Vec<String>>,
         mail_failed: bool,
         watched: Vec<WatchReport>,
-        compacted: Option<(Status, String)>,
+        compacted: Option<(&'static str, Status, String)>,
     }
 
     #[async_trait(?Send)]
@@ -188,8 +187,8 @@ mod tests {
         async fn compact(&self, task: CompactTask) -> anyhow::Result<CompactAnswer> {
             self.asked.lock().unwrap().push(format!("{:?} to compact", task.databases));
             let mut report = Report::new("app");
-            if let Some((status, detail)) = &self.compacted {
-                report.find("chain", *status, detail.clone());
+            if let Some((name, status, detail)) = &self.compacted {
+                report.find(name, *status, detail.clone());
             }
             Ok(CompactAnswer::new("2026-11-22T09:00:00Z".parse().unwrap(), vec![report]))
         }
@@ -213,14 +212,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_compaction_that_finds_damage_fails_the_invocation() {
+    async fn a_compaction_that_needs_somebody_fails_the_invocation() {
         let event = json!({"task": "compact", "database": "app"});
         for (found, answers) in [
             (None, Ok("PASS")),
-            (Some((Status::Error, "deadline reached")), Ok("INCONCLUSIVE")),
-            (Some((Status::Fail, "x.ltx: damaged")), Err("x.ltx: damaged")),
+            (Some(("deadline", Status::Error, "3 windows left")), Ok("INCONCLUSIVE")),
+            (Some(("window", Status::Error, "access denied")), Err("access denied")),
+            (Some(("window", Status::Fail, "x.ltx: damaged")), Err("x.ltx: damaged")),
         ] {
-            let compacted = found.map(|(status, detail)| (status, detail.to_owned()));
+            let compacted = found.map(|(name, status, detail)| (name, status, detail.to_owned()));
             let fake = Fake { compacted, ..Fake::default() };
             match (handle(&fake, event.clone(), None).await, answers) {
                 (Ok(answer), Ok(verdict)) => assert_eq!(answer["verdict"], verdict),

@@ -14,7 +14,7 @@ use replica::restore::Inventory;
 use replica::store::{Chain, LtxObject, Store, StoreError};
 use tokio::sync::Semaphore;
 
-use super::{CompactError, Gap, LEVELS, Merged, Report, Window, merge_window, windows};
+use super::{CompactError, DEADLINE, Gap, LEVELS, Merged, Report, Window, merge_window, windows};
 use crate::drill::within;
 use crate::record::Status;
 use crate::words::in_words;
@@ -116,7 +116,7 @@ async fn make(
                     "deadline reached with {left} windows of level {} left\nHINT: the next run goes on from here; give it more time, or run it more often",
                     window.level
                 );
-                report.find("deadline", Status::Error, detail);
+                report.find(DEADLINE, Status::Error, detail);
             }
         }
     }

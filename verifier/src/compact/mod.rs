@@ -24,7 +24,7 @@ mod windows;
 pub use chain::{Bench, compact_chain, limit};
 pub use error::CompactError;
 pub use merge::{Merged, merge_window};
-pub use report::{CompactAnswer, Figures, Report, SnapshotReport};
+pub use report::{CompactAnswer, DEADLINE, Figures, Report, SnapshotReport};
 pub use snapshot::{Promoted, SnapshotState, promote, snapshot_state};
 pub use windows::{FAN_OUT, Gap, LEVELS, Planned, Window, windows};
 

@@ -14,6 +14,9 @@ use crate::record::{Check, Status, Verdict};
 /// Findings that a report keeps; more are only counted.
 const FINDINGS_AT_MOST: usize = 50;
 
+/// The name of findings that only say what was left for want of time.
+pub const DEADLINE: &str = "deadline";
+
 /// The answer of the task.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct CompactAnswer {
@@ -171,6 +174,15 @@ impl CompactAnswer {
     pub fn new(compacted_at: Timestamp, databases: Vec<Report>) -> Self {
         let verdict = Verdict::over(databases.iter().map(|report| report.verdict));
         Self { compacted_at, verdict, databases }
+    }
+
+    /// Something was found that the next run will not settle by itself: anything but want of time.
+    #[must_use]
+    pub fn needs_attention(&self) -> bool {
+        let found = |check: &Check| {
+            matches!(check.status, Status::Fail | Status::Error) && check.name != DEADLINE
+        };
+        self.databases.iter().flat_map(|report| &report.findings).any(found)
     }
 
     /// For a terminal.

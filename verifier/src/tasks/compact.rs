@@ -13,8 +13,8 @@ use replica::store::{Chain, Store};
 
 use crate::checks;
 use crate::compact::{
-    Bench, CompactAnswer, Report, SnapshotReport, SnapshotState, compact_chain, limit, promote,
-    snapshot_state,
+    Bench, CompactAnswer, DEADLINE, Report, SnapshotReport, SnapshotState, compact_chain, limit,
+    promote, snapshot_state,
 };
 use crate::databases::{Database, Databases, databases};
 use crate::drill::{Asked, Drilled, Workspace, within};
@@ -136,7 +136,7 @@ impl Verifier {
         };
         if task.deadline.is_some_and(late) {
             let detail = "due, and left to the next run: too little time for a drill";
-            return report.find("snapshot", Status::Error, detail);
+            return report.find(DEADLINE, Status::Error, detail);
         }
         let asked = Asked::Latest;
         let drilling =
@@ -170,7 +170,7 @@ impl Verifier {
                 let status = if error.is_replica_fault() { Status::Fail } else { Status::Error };
                 report.find("snapshot", status, in_words(error));
             }
-            Err(out_of_time) => report.find("snapshot", out_of_time.status, out_of_time.detail),
+            Err(out_of_time) => report.find(DEADLINE, out_of_time.status, out_of_time.detail),
         }
     }
 }
