@@ -21,6 +21,8 @@ pub struct Work {
     pub commits: u64,
     /// The slowest of them.
     pub worst: Duration,
+    /// How often it was told that the database is locked, where it does not wait.
+    pub refused: u64,
 }
 
 impl Application {
@@ -54,6 +56,7 @@ impl Application {
         Ok(Work {
             commits: work["commits"].as_u64().context("commits")?,
             worst: Duration::from_micros(work["worst_us"].as_u64().context("worst_us")?),
+            refused: work["refused"].as_u64().context("refused")?,
         })
     }
 

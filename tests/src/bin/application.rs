@@ -3,7 +3,8 @@
 //!
 //! `application DATABASE [pause_us=N] [busy_ms=N] [reopen=N] [spill=1] [every=N sql=SQL]`: a pause between
 //! commits, SQLite's busy timeout, a new connection every N commits (so the last one closes), a page cache
-//! so small that transactions reach the log before they are committed, a statement every N commits.
+//! so small that transactions reach the log before they are committed, a statement every N commits. Without a busy timeout
+//! it tries again by itself, and counts how often it was refused (tries one after the other are one).
 
 use std::io::Read;
 use std::path::Path;
@@ -48,18 +49,20 @@ fn main() -> Result<()> {
         let _ = std::io::stdin().read_to_end(&mut Vec::new());
         ended.store(true, Ordering::Relaxed);
     });
-    let (commits, worst) = work(Path::new(&path), &options, &stop)?;
-    println!("{{\"commits\": {commits}, \"worst_us\": {}}}", worst.as_micros());
+    let (commits, worst, refused) = work(Path::new(&path), &options, &stop)?;
+    let worst = worst.as_micros();
+    println!("{{\"commits\": {commits}, \"worst_us\": {worst}, \"refused\": {refused}}}");
     Ok(())
 }
 
-fn work(path: &Path, options: &Options, stop: &AtomicBool) -> Result<(u64, Duration)> {
+fn work(path: &Path, options: &Options, stop: &AtomicBool) -> Result<(u64, Duration, u64)> {
     let mut db = open(path, options)?;
-    let (mut commits, mut worst) = (0, Duration::ZERO);
+    let (mut commits, mut worst, mut refused) = (0, Duration::ZERO, 0);
     let began = Instant::now();
     while !stop.load(Ordering::Relaxed) {
         let commit = Instant::now();
-        bank::transact(&mut db).with_context(|| format!("commit {commits}"))?;
+        refused +=
+            u64::from(!transact(&mut db, options).with_context(|| format!("commit {commits}"))?);
         worst = worst.max(commit.elapsed());
         commits += 1;
         if options.every > 0 && commits % options.every == 0 {
@@ -73,7 +76,30 @@ fn work(path: &Path, options: &Options, stop: &AtomicBool) -> Result<(u64, Durat
         let due = options.pause * u32::try_from(commits).unwrap_or(u32::MAX);
         std::thread::sleep(due.saturating_sub(began.elapsed()));
     }
-    Ok((commits, worst))
+    Ok((commits, worst, refused))
+}
+
+/// One transaction; `false` where it was refused at first.
+fn transact(db: &mut Connection, options: &Options) -> Result<bool> {
+    let mut at_once = true;
+    loop {
+        match bank::transact(db) {
+            Err(error) if options.busy.is_zero() && is_refusal(&error) => {
+                at_once = false;
+                std::thread::sleep(Duration::from_micros(200));
+            }
+            committed => return committed.map(|_count| at_once),
+        }
+    }
+}
+
+fn is_refusal(error: &anyhow::Error) -> bool {
+    error.chain().filter_map(|cause| cause.downcast_ref::<rusqlite::Error>()).any(|error| {
+        matches!(
+            error.sqlite_error_code(),
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)
+        )
+    })
 }
 
 fn open(path: &Path, options: &Options) -> Result<Connection> {
