@@ -42,6 +42,7 @@ impl Changed {
             database.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
             database.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
             database.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
+            database.pragma_update(None, "cache_size", -8192)?;
             change(&database)?
         };
         changed.compare(scene)?;

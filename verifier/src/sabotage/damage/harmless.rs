@@ -3,7 +3,8 @@
 use std::fs::{self, File, FileTimes};
 use std::time::SystemTime;
 
-use replica::format::{Level, TxidRange};
+use replica::format::{Decoder, Level, TxidRange, merge};
+use replica::store::LtxObject;
 
 use super::{Applied, Damage, Expected, FEW_FILES};
 use crate::sabotage::forge::Form;
@@ -70,19 +71,28 @@ fn strays(scratch: &Scratch<'_>) -> anyhow::Result<Applied> {
 }
 
 fn overlap(scratch: &Scratch<'_>) -> anyhow::Result<Applied> {
-    let low = |file: &&replica::store::LtxObject| file.level < Level::SNAPSHOT;
-    let files: Vec<_> = scratch.scene().files.iter().filter(low).collect();
-    let [.., one, other] = files.as_slice() else { return Applied::not(FEW_FILES) };
+    Ok(match merge_two(scratch)? {
+        Some(_) => Applied::Done,
+        None => Applied::Not(FEW_FILES.to_owned()),
+    })
+}
+
+/// Merges the two newest files into one of a higher level, which the newest state then needs instead: they are left over.
+/// `None` where there are not two.
+pub(super) fn merge_two(scratch: &Scratch<'_>) -> anyhow::Result<Option<[LtxObject; 2]>> {
+    let low = |file: &&LtxObject| file.level < Level::SNAPSHOT;
+    let files: Vec<LtxObject> = scratch.scene().files.iter().filter(low).copied().collect();
+    let [.., one, other] = files.as_slice() else { return Ok(None) };
     let level = Level::new(one.level.max(other.level).get() + 1)?;
     let txids = TxidRange::new(one.txids.min(), other.txids.max())?;
-    let inputs = [one, other]
-        .map(|file| anyhow::Ok(replica::format::Decoder::new(File::open(scratch.path(file))?)?));
+    let inputs =
+        [one, other].map(|file| anyhow::Ok(Decoder::new(File::open(scratch.path(file))?)?));
     let inputs = inputs.into_iter().collect::<anyhow::Result<Vec<_>>>()?;
     scratch.write(&scratch.place(level, txids), &scratch.path(other), |out| {
-        replica::format::merge(inputs, out, std::io::Cursor::new(Vec::new()))?;
+        merge(inputs, out, std::io::Cursor::new(Vec::new()))?;
         Ok(())
     })?;
-    Ok(Applied::Done)
+    Ok(Some([*one, *other]))
 }
 
 fn recode(scratch: &Scratch<'_>, form: Form) -> anyhow::Result<Applied> {

@@ -14,6 +14,7 @@ mod missing;
 mod moved;
 mod page_size;
 mod truncated;
+mod unneeded;
 
 use replica::store::LtxObject;
 
@@ -109,6 +110,7 @@ pub fn catalogue(scene: &Scene) -> Vec<Damage> {
         forged::damages(scene),
         content::damages(scene),
         generations::damages(scene),
+        unneeded::damages(),
         harmless::damages(),
         foreign::damages(),
     ]
