@@ -106,3 +106,52 @@ impl Trial {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::drill::{Asked, Draft};
+    use crate::record::Check;
+    use crate::sabotage::damage::Applied;
+
+    #[test]
+    fn a_trial_is_judged_by_what_was_expected() {
+        let caught = || Expected::Caught(&["chain"]);
+        for (expected, status, outcome, as_expected) in [
+            (caught(), Status::Fail, Outcome::Caught, true),
+            (Expected::Caught(&["point"]), Status::Fail, Outcome::Caught, false),
+            (caught(), Status::Pass, Outcome::Missed, false),
+            // What cannot be told is not caught.
+            (caught(), Status::Error, Outcome::Missed, false),
+            (Expected::Harmless, Status::Pass, Outcome::Harmless, true),
+            (Expected::Harmless, Status::Fail, Outcome::FalseAlarm, false),
+            (Expected::Harmless, Status::Error, Outcome::FalseAlarm, false),
+            (Expected::NotCatchable("why"), Status::Pass, Outcome::NotCatchable, true),
+            (Expected::NotCatchable("why"), Status::Error, Outcome::Missed, false),
+            (Expected::ByChance("why"), Status::Fail, Outcome::Caught, true),
+        ] {
+            let damage = Damage::for_tests(expected.clone(), Applied::Done);
+            let mut record = Draft::new("app", &Asked::LATEST, Timestamp::UNIX_EPOCH).record;
+            record.checks.push(Check::new(
+                "chain",
+                status,
+                "/tmp/x/ltx/0/1.ltx: damaged\nHINT: look",
+            ));
+            record.verdict = Verdict::of(&record.checks);
+            let trial = Trial::judge(&damage, &record, Path::new("/tmp/x"));
+            assert_eq!(trial.outcome, outcome, "{expected:?} {status}");
+            assert_eq!(trial.is_as_expected(&damage), as_expected, "{expected:?} {status}");
+            let detail = match outcome {
+                Outcome::NotCatchable => "why",
+                Outcome::Harmless => "",
+                _ if status == Status::Pass => "",
+                _ => "ltx/0/1.ltx: damaged\nHINT: look",
+            };
+            assert_eq!(trial.detail, detail, "the scratch directory is nobody's business");
+        }
+    }
+}

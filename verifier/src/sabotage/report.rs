@@ -95,3 +95,38 @@ impl Report {
 fn first_line(text: &str) -> &str {
     text.lines().next().unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::drill::{Asked, Draft};
+
+    #[test]
+    fn one_missed_damage_or_false_alarm_fails_the_command() {
+        use Outcome::{Caught, FalseAlarm, Harmless, Missed, NotApplicable, NotCatchable};
+        for (outcomes, exit) in [
+            (vec![Caught, Harmless, NotCatchable, NotApplicable], Exit::Holds),
+            (vec![Caught, Missed], Exit::Fails),
+            (vec![Caught, FalseAlarm], Exit::Fails),
+            (vec![], Exit::Inconclusive),
+        ] {
+            let trial = |outcome: &Outcome| Trial {
+                damage: "x".into(),
+                outcome: *outcome,
+                checks: Vec::new(),
+                detail: String::new(),
+            };
+            let report = Report {
+                database: "app".into(),
+                chain: "(root)".into(),
+                checksummed: false,
+                undamaged: Draft::new("app", &Asked::LATEST, Timestamp::UNIX_EPOCH).record,
+                trials: outcomes.iter().map(trial).collect(),
+            };
+            assert_eq!(report.exit(), exit, "{outcomes:?}");
+            assert_eq!(report.text().contains("HINT: sabotage needs"), exit == Exit::Inconclusive);
+        }
+    }
+}

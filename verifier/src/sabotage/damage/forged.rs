@@ -40,20 +40,7 @@ pub(super) fn damages(scene: &Scene) -> Vec<Damage> {
         Damage::new(
             "a page missing from the snapshot, checksums right",
             Expected::CHAIN,
-            |scratch| {
-                let Some(file) = scratch.scene().files.first() else {
-                    return Applied::not(FEW_FILES);
-                };
-                let path = scratch.path(file);
-                let rewrite = Rewrite {
-                    page: Box::new(|number, _| {
-                        Ok(if number == 2 { Page::Drop } else { Page::Keep })
-                    }),
-                    ..Rewrite::default()
-                };
-                rewrite.run(scratch, &path, &path)?;
-                Ok(Applied::Done)
-            },
+            without_page,
         ),
         Damage::new("a page twice in a file, checksums right", Expected::CHAIN, |scratch| {
             let Some(file) = scratch.scene().last() else { return Applied::not(FEW_FILES) };
@@ -81,6 +68,26 @@ const POINT: Expected = Expected::Caught(&["point"]);
 
 pub(super) fn later(timestamp: Timestamp, hours: i64) -> Timestamp {
     timestamp.saturating_add(SignedDuration::from_hours(hours)).unwrap_or(timestamp)
+}
+
+/// The snapshot without a page that no later file has.
+fn without_page(scratch: &Scratch<'_>) -> anyhow::Result<Applied> {
+    let pages: Vec<u32> = (1..=scratch.scene().newest.commit).collect();
+    let holders = newest_holders(scratch, &pages)?;
+    let (Some(file), Some(dropped)) =
+        (scratch.scene().files.first(), holders.get(&0).and_then(|pages| pages.first().copied()))
+    else {
+        return Applied::not("every page is in a later file, too");
+    };
+    let path = scratch.path(file);
+    let rewrite = Rewrite {
+        page: Box::new(move |number, _| {
+            Ok(if number == dropped { Page::Drop } else { Page::Keep })
+        }),
+        ..Rewrite::default()
+    };
+    rewrite.run(scratch, &path, &path)?;
+    Ok(Applied::Done)
 }
 
 /// The root page of a table, where the restored copy of it is.

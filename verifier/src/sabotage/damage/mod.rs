@@ -89,6 +89,12 @@ impl Damage {
         Self { name: name.into(), expected, apply: Box::new(apply) }
     }
 
+    /// One that does nothing, and says so.
+    #[cfg(test)]
+    pub(super) fn for_tests(expected: Expected, applied: Applied) -> Self {
+        Self::new("for tests", expected, move |_| Ok(applied.clone()))
+    }
+
     /// Damages a scratch copy.
     ///
     /// # Errors
