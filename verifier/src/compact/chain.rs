@@ -15,6 +15,7 @@ use replica::store::{Chain, LtxObject, Store, StoreError};
 use tokio::sync::Semaphore;
 
 use super::{CompactError, DEADLINE, Gap, LEVELS, Merged, Report, Window, merge_window, windows};
+use crate::checks::out_of_time;
 use crate::drill::within;
 use crate::record::Status;
 use crate::words::in_words;
@@ -91,6 +92,10 @@ async fn make(
     let mut made = stream::iter(windows)
         .take_while(|_| future::ready(!stopped.get()))
         .map(|window| async move {
+            // A timer alone is too coarse for a window that is made at once.
+            if bench.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                return (Err(out_of_time(DEADLINE)), window);
+            }
             let merging = merge_window(&bench.store, chain, &window, bench.directory, permits);
             (within(bench.deadline, merging).await, window)
         })
