@@ -9,10 +9,13 @@ use jiff::Timestamp;
 use replica::store::{Chain, Store};
 use tempfile::TempDir;
 
+use crate::application::Application;
 use crate::process::Process;
 use crate::shipping::Shipping;
 use crate::{bank, history, writer};
 
+/// How long an application works at a time.
+const TURN: Duration = Duration::from_millis(500);
 /// How long a shipper may take to stop: its final sync is bounded to 20 s.
 const STOP: Duration = Duration::from_secs(60);
 /// How often it is looked whether the newest state is there.
@@ -73,6 +76,30 @@ impl Scene {
         bank::create(&source, page_size, auto_vacuum)?;
         let shipping = shipping(directory.path());
         Ok(Self { directory, source, shipping })
+    }
+
+    /// The application works for half a second, with these options; how many transactions it committed.
+    ///
+    /// # Errors
+    /// It met one.
+    pub fn work(&self, options: &[&str]) -> Result<u64> {
+        let application = Application::start(&self.source, options)?;
+        std::thread::sleep(TURN);
+        Ok(application.stop()?.commits)
+    }
+
+    /// The database's `-wal` or `-shm`.
+    #[must_use]
+    pub fn beside(&self, suffix: &str) -> PathBuf {
+        PathBuf::from(format!("{}{suffix}", self.source.display()))
+    }
+
+    /// Removes both.
+    pub fn remove_log(&self) {
+        for suffix in ["-wal", "-shm"] {
+            // Nobody may have made it yet.
+            let _ = std::fs::remove_file(self.beside(suffix));
+        }
     }
 
     /// A path beside the database.

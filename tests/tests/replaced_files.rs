@@ -6,7 +6,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use seaworthy_tests::application::Application;
@@ -15,6 +14,8 @@ use seaworthy_tests::{bank, writer};
 
 const TURN: Duration = Duration::from_millis(500);
 const LIMIT: Duration = Duration::from_secs(60);
+/// Most pages stay as they were.
+const LITTLE: &[&str] = &["pause_us=50000"];
 
 /// How an old file comes to lie where the live one was.
 #[derive(Debug, Clone, Copy)]
@@ -25,40 +26,16 @@ enum Way {
     Copied,
 }
 
-fn beside(database: &Path, suffix: &str) -> PathBuf {
-    PathBuf::from(format!("{}{suffix}", database.display()))
-}
-
-fn remove_log(database: &Path) {
-    for suffix in ["-wal", "-shm"] {
-        // Nobody may have made it yet.
-        let _ = fs::remove_file(beside(database, suffix));
-    }
-}
-
-fn work(scene: &Scene) -> u64 {
-    let application = Application::start(&scene.source, &[]).unwrap();
-    std::thread::sleep(TURN);
-    application.stop().unwrap().commits
-}
-
-/// So little that most pages stay as they were.
-fn work_a_little(scene: &Scene) -> u64 {
-    let application = Application::start(&scene.source, &["pause_us=50000"]).unwrap();
-    std::thread::sleep(TURN);
-    application.stop().unwrap().commits
-}
-
 /// The application works, stops, gets an old file, works on from there.
 fn old_file(way: Way, log_removed: bool, attached: bool) {
     println!("{way:?}, log removed: {log_removed}, shipper attached: {attached}");
     let scene = Scene::new(4096, 0).unwrap();
     let (old, source) = (scene.at("old.db"), scene.source.clone());
     let mut shipper = scene.start().unwrap();
-    let kept = work(&scene);
+    let kept = scene.work(&[]).unwrap();
     writer::checkpoint_truncate(&source).unwrap();
     fs::copy(&source, &old).unwrap();
-    work(&scene);
+    scene.work(&[]).unwrap();
     if !attached {
         shipper.stop(LIMIT).unwrap();
     }
@@ -67,7 +44,7 @@ fn old_file(way: Way, log_removed: bool, attached: bool) {
         let application = Application::start(&source, &["spill=1"]).unwrap();
         std::thread::sleep(TURN);
         application.kill().unwrap();
-        remove_log(&source);
+        scene.remove_log();
     } else {
         writer::checkpoint_truncate(&source).unwrap();
     }
@@ -75,12 +52,12 @@ fn old_file(way: Way, log_removed: bool, attached: bool) {
         Way::Moved => fs::rename(&old, &source).unwrap(),
         Way::Copied => drop(fs::copy(&old, &source).unwrap()),
     }
-    let after = work_a_little(&scene);
+    let after = scene.work(LITTLE).unwrap();
     if !attached {
         shipper = scene.start().unwrap();
     }
     scene.until_shipped(&mut shipper).unwrap();
-    let more = work_a_little(&scene);
+    let more = scene.work(LITTLE).unwrap();
     scene.until_shipped(&mut shipper).unwrap();
     let states = scene.finish(&mut shipper).unwrap();
     // Nothing that the application was told is committed got lost on our account.

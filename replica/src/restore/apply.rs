@@ -12,11 +12,9 @@ use std::sync::mpsc::{channel, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc;
-
 use crate::format::{Checksum, Header, PageSize, Txid};
 use crate::restore::canvas::{Canvas, RUNS, WriterGone};
-use crate::restore::fetch::{Feed, HANDED_OVER, feed};
+use crate::restore::fetch::{Feed, fetch_into};
 use crate::restore::paint::{Source, Stop, paint};
 use crate::restore::{Plan, RestoreError, output};
 use crate::store::Store;
@@ -67,18 +65,14 @@ pub async fn apply(
     progress: Arc<dyn Progress>,
 ) -> Result<Restored, RestoreError> {
     let started = Instant::now();
-    let (sender, receiver) = mpsc::channel(HANDED_OVER);
-    let painting = {
-        let (store, plan) = (Arc::clone(&store), plan.clone());
-        tokio::task::spawn_blocking(move || {
-            decode(store.as_ref(), &plan, Feed::new(receiver, progress), &output)
+    let objects = plan.files.iter().rev().map(|file| (plan.key(file), file.size)).collect();
+    let painted = {
+        let (from, plan) = (Arc::clone(&store), plan.clone());
+        fetch_into(store, objects, progress, move |feed| {
+            decode(from.as_ref(), &plan, feed, &output)
         })
     };
-    let objects = plan.files.iter().rev().map(|file| (plan.key(file), file.size)).collect();
-    let ((), painted) = tokio::join!(feed(store, objects, sender), painting);
-    let (header, post_apply) = painted.unwrap_or_else(|error| {
-        Err(output::failure(0, "run decoder", std::io::Error::other(error)))
-    })?;
+    let (header, post_apply) = painted.await?;
     Ok(Restored {
         txid: plan.txid,
         page_size: header.page_size,

@@ -15,7 +15,7 @@ use futures_util::stream::{self, StreamExt};
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
-use crate::restore::{Progress, RestoreError};
+use crate::restore::{Progress, RestoreError, output};
 use crate::store::{Key, Store};
 
 /// Bytes in a request.
@@ -25,14 +25,14 @@ const AHEAD_BYTES: usize = 16 << 20;
 /// Requests under way (or done and waiting for one before them).
 const IN_FLIGHT: usize = 64;
 /// Pieces handed over and not yet decoded.
-pub(super) const HANDED_OVER: usize = 64;
+const HANDED_OVER: usize = 64;
 
 /// What the decoder is fed with.
-pub(super) type Piece = Result<Held, RestoreError>;
+type Piece = Result<Held, RestoreError>;
 
 /// Bytes, and the room that they take until they are decoded.
 #[derive(Debug)]
-pub(super) struct Held {
+struct Held {
     bytes: Bytes,
     room: OwnedSemaphorePermit,
 }
@@ -63,13 +63,25 @@ fn requests((key, size): (Key, u64)) -> impl Iterator<Item = Request> {
     })
 }
 
-/// Sends every piece of `objects` (with their sizes, bytes) in their order. Ends early when the
-/// decoder is gone, and after a piece that could not be fetched. Dropping it stops every request.
-pub(super) async fn feed(
+/// Fetches objects, in this order and some ahead, while `decode` takes them on a blocking thread; gives what that gives.
+///
+/// # Errors
+/// Those of `decode`, and its panic.
+pub(super) async fn fetch_into<T: Send + 'static>(
     store: Arc<dyn Store>,
     objects: Vec<(Key, u64)>,
-    pieces: mpsc::Sender<Piece>,
-) {
+    progress: Arc<dyn Progress>,
+    decode: impl FnOnce(Feed) -> Result<T, RestoreError> + Send + 'static,
+) -> Result<T, RestoreError> {
+    let (sender, receiver) = mpsc::channel(HANDED_OVER);
+    let decoding = tokio::task::spawn_blocking(move || decode(Feed::new(receiver, progress)));
+    let ((), decoded) = tokio::join!(feed(store, objects, sender), decoding);
+    decoded.unwrap_or_else(|error| Err(output::failure(0, "run decoder", io::Error::other(error))))
+}
+
+/// Sends every piece of `objects` (with their sizes, bytes) in their order. Ends early when the
+/// decoder is gone, and after a piece that could not be fetched. Dropping it stops every request.
+async fn feed(store: Arc<dyn Store>, objects: Vec<(Key, u64)>, pieces: mpsc::Sender<Piece>) {
     let room = Arc::new(Semaphore::new(AHEAD_BYTES));
     let fetched = stream::iter(objects.into_iter().flat_map(requests))
         .then(|request| {
@@ -149,7 +161,7 @@ pub(super) struct Feed {
 }
 
 impl Feed {
-    pub(super) fn new(pieces: mpsc::Receiver<Piece>, progress: Arc<dyn Progress>) -> Self {
+    fn new(pieces: mpsc::Receiver<Piece>, progress: Arc<dyn Progress>) -> Self {
         Self { pieces, current: Bytes::new(), room: None, progress, error: None }
     }
 

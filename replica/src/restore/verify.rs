@@ -3,12 +3,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
-
 use crate::format::{Decoder, PageSize, Txid};
-use crate::restore::fetch::{Feed, HANDED_OVER, feed};
+use crate::restore::fetch::{Feed, fetch_into};
 use crate::restore::plan::reachable;
-use crate::restore::{Inventory, RestoreError, output};
+use crate::restore::{Inventory, RestoreError};
 use crate::store::{Chain, Key, LtxKey, LtxObject, Store};
 
 /// Reads one file to its end and checks everything that it says of itself, in bounded memory; with `page_size`
@@ -24,9 +22,7 @@ pub async fn verify(
 ) -> Result<(), RestoreError> {
     let key = Key::Ltx(LtxKey { chain, level: file.level, txids: file.txids });
     let object = store.locate(&key);
-    let (sender, receiver) = mpsc::channel(HANDED_OVER);
-    let decoding = tokio::task::spawn_blocking(move || {
-        let mut feed = Feed::new(receiver, Arc::new(()));
+    let decoding = fetch_into(store, vec![(key, file.size)], Arc::new(()), move |mut feed| {
         let decoded = decode(&mut feed, &file);
         // What the store said instead of bytes tells more than the decoder's failed read.
         let header = match (feed.error.take(), decoded) {
@@ -44,10 +40,7 @@ pub async fn verify(
             _ => Ok(()),
         }
     });
-    let ((), decoded) = tokio::join!(feed(store, vec![(key, file.size)], sender), decoding);
-    decoded.unwrap_or_else(|error| {
-        Err(output::failure(0, "run decoder", std::io::Error::other(error)))
-    })
+    decoding.await
 }
 
 fn decode(

@@ -18,6 +18,7 @@ use replica::store::S3Options;
 use crate::alert::{self, Mailer};
 use crate::compact::CompactAnswer;
 use crate::config::Config;
+use crate::databases::{Database, Databases, databases};
 use crate::drill::{Asked, ShowProgress};
 use crate::ledger::{self, Ledger};
 use crate::watch::WatchAnswer;
@@ -79,6 +80,16 @@ impl Verifier {
         let ledger = ledger::open(&config.ledger_url()?).await.context(usage("configuration"))?;
         let mailer = alert::mailer(config.alert.from.as_deref(), &config.alert.to).await;
         Ok(Self { config, given, ledger, mailer, progress })
+    }
+
+    /// The one database that was named.
+    async fn only(&self, named: &DatabaseArg) -> anyhow::Result<Database> {
+        let named = std::slice::from_ref(named);
+        let found = match databases(&self.config, named, &self.given, &*self.ledger).await? {
+            Databases::Found(found) => found,
+            Databases::Unlisted { .. } => Vec::new(),
+        };
+        found.into_iter().next().context("no such database")
     }
 }
 

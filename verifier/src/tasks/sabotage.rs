@@ -2,7 +2,6 @@
 
 use replica::operator::DatabaseArg;
 
-use crate::databases::{Databases, databases};
 use crate::drill::Workspace;
 use crate::sabotage::{Report, sabotage};
 use crate::tasks::Verifier;
@@ -15,14 +14,7 @@ impl Verifier {
     pub async fn sabotage(&self, database: &DatabaseArg) -> anyhow::Result<Report> {
         let temporary = std::env::temp_dir();
         Workspace::sweep(&temporary);
-        let named = std::slice::from_ref(database);
-        let found = match databases(&self.config, named, &self.given, &*self.ledger).await? {
-            Databases::Found(found) => found,
-            Databases::Unlisted { .. } => Vec::new(),
-        };
-        let Some(database) = found.into_iter().next() else {
-            anyhow::bail!("no such database");
-        };
+        let database = self.only(database).await?;
         let witness = self.witness(&database, None).await;
         let last_pass = (witness.last_pass, witness.record);
         sabotage(&database.name, &*database.store, last_pass, &temporary).await

@@ -7,7 +7,6 @@ use jiff::Timestamp;
 use replica::operator::DatabaseArg;
 
 use crate::checks;
-use crate::databases::{Databases, databases};
 use crate::drill::{Asked, Workspace, copy};
 use crate::suggest::Survey;
 use crate::tasks::Verifier;
@@ -20,12 +19,7 @@ impl Verifier {
     pub async fn suggest(&self, database: &DatabaseArg) -> anyhow::Result<Survey> {
         let temporary = std::env::temp_dir();
         Workspace::sweep(&temporary);
-        let named = std::slice::from_ref(database);
-        let found = match databases(&self.config, named, &self.given, &*self.ledger).await? {
-            Databases::Found(found) => found,
-            Databases::Unlisted { .. } => Vec::new(),
-        };
-        let database = found.into_iter().next().context("no such database")?;
+        let database = self.only(database).await?;
         let url = database.store.url();
         let attempt = || format!("restore {url}");
         let selected = Asked::LATEST.find(&*database.store).await.with_context(attempt)?;

@@ -9,10 +9,8 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc;
-
 use crate::format::{FrameError, FrameReader, PageSize};
-use crate::restore::fetch::{Feed, HANDED_OVER, feed};
+use crate::restore::fetch::{Feed, fetch_into};
 use crate::restore::v03::V03Plan;
 use crate::restore::v03::wal::{Fault, Wal};
 use crate::restore::{Progress, RestoreError, output};
@@ -47,19 +45,14 @@ pub async fn apply_v03(
     progress: Arc<dyn Progress>,
 ) -> Result<V03Restored, RestoreError> {
     let started = Instant::now();
-    let (sender, receiver) = mpsc::channel(HANDED_OVER);
     let objects = plan.objects.iter().map(|object| (plan.key(object), object.size)).collect();
-    let applying = {
-        let (store, plan) = (Arc::clone(&store), plan.clone());
-        tokio::task::spawn_blocking(move || {
-            let feed = Feed::new(receiver, progress);
-            Replay::new(store.as_ref(), &plan, feed, &output).run()
+    let applied = {
+        let (from, plan) = (Arc::clone(&store), plan.clone());
+        fetch_into(store, objects, progress, move |feed| {
+            Replay::new(from.as_ref(), &plan, feed, &output).run()
         })
     };
-    let ((), applied) = tokio::join!(feed(store, objects, sender), applying);
-    let (page_size, page_count) = applied.unwrap_or_else(|error| {
-        Err(output::failure(0, "run decoder", std::io::Error::other(error)))
-    })?;
+    let (page_size, page_count) = applied.await?;
     let (bytes, objects) = (plan.bytes(), plan.objects.len());
     Ok(V03Restored { page_size, page_count, bytes, objects, elapsed: started.elapsed() })
 }
