@@ -6,7 +6,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::Connection;
@@ -18,33 +17,40 @@ use seaworthy_tests::{bank, writer};
 const TURN: Duration = Duration::from_millis(500);
 const LIMIT: Duration = Duration::from_secs(60);
 
-fn beside(database: &Path, suffix: &str) -> PathBuf {
-    PathBuf::from(format!("{}{suffix}", database.display()))
-}
-
-fn remove_log(database: &Path) {
-    for suffix in ["-wal", "-shm"] {
-        // Nobody may have made it yet.
-        let _ = fs::remove_file(beside(database, suffix));
-    }
-}
-
-fn work(scene: &Scene) -> u64 {
-    let application = Application::start(&scene.source, &[]).unwrap();
-    std::thread::sleep(TURN);
-    application.stop().unwrap().commits
-}
-
 #[test]
 fn deleted_and_created_anew() {
     let scene = Scene::new(4096, 0).unwrap();
     let mut shipper = scene.start().unwrap();
-    work(&scene);
+    scene.work(&[]).unwrap();
     fs::remove_file(&scene.source).unwrap();
-    remove_log(&scene.source);
+    scene.remove_log();
     std::thread::sleep(TURN);
     bank::create(&scene.source, 8192, 1).unwrap();
-    let commits = work(&scene);
+    let commits = scene.work(&[]).unwrap();
+    scene.until_shipped(&mut shipper).unwrap();
+    let states = scene.finish(&mut shipper).unwrap();
+    assert_eq!(states.last().unwrap().count, commits);
+}
+
+/// As one is that SQLite was told to grow in chunks, and one that an older file was copied over beside its log.
+#[test]
+fn a_file_longer_than_its_database() {
+    const ZEROS: u64 = 25 * 4096;
+    let scene = Scene::new(4096, 0).unwrap();
+    let mut commits = scene.work(&[]).unwrap();
+    let grow = || {
+        let file = fs::File::options().write(true).open(&scene.source).unwrap();
+        file.set_len(file.metadata().unwrap().len() + ZEROS).unwrap();
+    };
+    grow();
+    let mut shipper = scene.start().unwrap();
+    scene.until_shipped(&mut shipper).unwrap();
+    commits += scene.work(&["pause_us=50000"]).unwrap();
+    scene.until_shipped(&mut shipper).unwrap();
+    shipper.stop(LIMIT).unwrap();
+    writer::checkpoint_truncate(&scene.source).unwrap();
+    grow();
+    let mut shipper = scene.start().unwrap();
     scene.until_shipped(&mut shipper).unwrap();
     let states = scene.finish(&mut shipper).unwrap();
     assert_eq!(states.last().unwrap().count, commits);
@@ -65,7 +71,7 @@ fn copied_elsewhere_while_it_is_written() {
         // In a process of its own: closing a file drops the locks that this process has on it.
         let mut cp = seaworthy_tests::process::command("cp");
         for suffix in ["", "-wal", "-shm"] {
-            cp.arg(beside(&scene.source, suffix));
+            cp.arg(scene.beside(suffix));
         }
         fs::create_dir_all(scene.at("elsewhere")).unwrap();
         seaworthy_tests::process::run(cp.arg(scene.at("elsewhere")), 0).unwrap();
@@ -82,7 +88,7 @@ fn switched_away_from_the_log_while_stopped_and_back() {
     writer::create(&other, 4096, 100).unwrap();
     let databases = [("app", scene.source.as_path()), ("other", other.as_path())];
     let mut shipper = scene.shipping.start(&databases, "50ms").unwrap();
-    let mut commits = work(&scene);
+    let mut commits = scene.work(&[]).unwrap();
     shipper.stop(LIMIT).unwrap();
     let switch = |mode: &str| {
         let db = Connection::open(&scene.source).unwrap();
@@ -91,7 +97,7 @@ fn switched_away_from_the_log_while_stopped_and_back() {
         assert_eq!(is, mode);
     };
     switch("delete");
-    commits += work(&scene);
+    commits += scene.work(&[]).unwrap();
 
     let mut shipper = scene.shipping.start(&databases, "50ms").unwrap();
     until_it_says(&mut shipper, "not in WAL mode\nHINT: ").unwrap();
@@ -111,9 +117,9 @@ fn switched_away_from_the_log_while_stopped_and_back() {
         .unwrap();
 
     switch("wal");
-    commits += work(&scene);
+    commits += scene.work(&[]).unwrap();
     scene.until_shipped(&mut shipper).unwrap();
-    commits += work(&scene);
+    commits += scene.work(&[]).unwrap();
     let states = scene.finish(&mut shipper).unwrap();
     assert_eq!(states.last().unwrap().count, commits);
 }

@@ -19,7 +19,6 @@ use replica::format::wal::{Position, frame_size};
 use crate::chain::{LocalChain, SpoolFull};
 use crate::clock::Clock;
 use crate::ship::capture::{Capture, Discontinuity, Purpose};
-use crate::ship::pages::page_count;
 use crate::ship::sweep::{Goal, Sweep};
 use crate::wal::attach::Attachable;
 use crate::wal::checkpoint::{Checkpointer, LockReport};
@@ -138,10 +137,7 @@ impl Engine {
         {
             continued = Some(Mark { position, page_count });
         }
-        let from = match continued {
-            Some(from) => from,
-            None => Mark { page_count: page_count(hold.reader())?, ..mark },
-        };
+        let from = continued.unwrap_or(mark);
         let mut capture = Capture::new(
             wal,
             files,

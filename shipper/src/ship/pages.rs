@@ -4,8 +4,8 @@
 use replica::format::PageNumber;
 use rusqlite::Connection;
 
-/// Reads one page as the open transaction of `reader` sees it. One that the WAL counts and the database does not have is
-/// zeros, as it is for SQLite: an old file that was copied over a live one may be shorter than its WAL says.
+/// Reads one page as the open transaction of `reader` sees it. One that the file counts and the database does not
+/// have is zeros, see [`crate::wal::sqlite::Mark::page_count`].
 ///
 /// # Errors
 /// Those of SQLite, and a page of another size.
@@ -25,12 +25,4 @@ pub fn read_page(reader: &Connection, number: PageNumber, page: &mut [u8]) -> an
     );
     page.copy_from_slice(data);
     Ok(())
-}
-
-/// Pages in the database as the open transaction of `reader` sees it.
-///
-/// # Errors
-/// Those of SQLite.
-pub fn page_count(reader: &Connection) -> rusqlite::Result<u32> {
-    reader.pragma_query_value(None, "page_count", |row| row.get(0))
 }

@@ -18,7 +18,7 @@ use rusqlite::Connection;
 use crate::chain::entry::{End, Entry, EntryWriter};
 use crate::chain::{Kind, LocalChain, SpoolFull, Tip, TipState};
 use crate::ship::capture::Capture;
-use crate::ship::pages::{page_count, read_page};
+use crate::ship::pages::read_page;
 use crate::wal::sqlite;
 
 /// Pages between looks at the clock.
@@ -59,14 +59,13 @@ impl Sweep {
     ) -> anyhow::Result<Self> {
         let page_size = chain.page_size();
         let reader = sqlite::open(database)?;
-        sqlite::begin_read(&reader, page_size)?;
-        let counted = page_count(&reader);
+        let mark = sqlite::begin_read(&reader, page_size)?;
         sqlite::end_read(&reader)?;
         let kind = match goal {
             Goal::Snapshot => Kind::Snapshot,
             Goal::CatchUp => Kind::State,
         };
-        let writer = chain.begin_entry(&mut chain.tip(), counted?, now, kind, None)?;
+        let writer = chain.begin_entry(&mut chain.tip(), mark.page_count, now, kind, None)?;
         let page = vec![0; page_size.len()];
         let parts = Vec::new();
         Ok(Self { reader, page_size, goal, writer, next_page: 1, page, parts, differing: 0 })
@@ -89,8 +88,8 @@ impl Sweep {
     /// Those of SQLite and of the file system.
     pub fn slice(&mut self, chain: &LocalChain, bound: Duration) -> anyhow::Result<bool> {
         let deadline = Instant::now() + bound;
-        sqlite::begin_read(&self.reader, self.page_size)?;
-        let read = self.read_until(&mut chain.tip(), deadline);
+        let seen = sqlite::begin_read(&self.reader, self.page_size)?;
+        let read = self.read_until(&mut chain.tip(), seen.page_count, deadline);
         let ended = sqlite::end_read(&self.reader);
         let done = read?;
         ended?;
@@ -147,8 +146,12 @@ impl Sweep {
         Ok(appended?)
     }
 
-    fn read_until(&mut self, tip: &mut Tip, deadline: Instant) -> anyhow::Result<bool> {
-        let present = page_count(&self.reader)?;
+    fn read_until(
+        &mut self,
+        tip: &mut Tip,
+        present: u32,
+        deadline: Instant,
+    ) -> anyhow::Result<bool> {
         let lock_page = self.page_size.lock_page().get();
         let mut read = 0;
         while self.next_page <= self.writer.page_count() {

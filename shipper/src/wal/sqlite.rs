@@ -17,7 +17,8 @@ use rusqlite::{Connection, OpenFlags, config::DbConfig, ffi};
 pub struct Mark {
     /// The end of the last committed transaction.
     pub position: Position,
-    /// Pages in the database there (0 where the WAL is empty and says nothing of it).
+    /// Pages in the file there once all is backfilled: the pager's count, which is what a checkpoint sizes the file to. The
+    /// database may end before (an older file copied over a longer one, `SQLITE_FCNTL_CHUNK_SIZE`); then the rest is zeros.
     pub page_count: u32,
 }
 
@@ -206,7 +207,7 @@ fn mark(db: &Connection, page_size: PageSize) -> rusqlite::Result<Mark> {
     let Some(words) = wal_index_header(db)? else {
         let position =
             Position { salts: Salts::default(), frame: 0, checksum: WalChecksum::default() };
-        return Ok(Mark { position, page_count: 0 });
+        return Ok(Mark { position, page_count: file_pages(db, page_size)? });
     };
     let [_version, _unused, _change, packed, frame, page_count, sum_a, sum_b, salt_a, salt_b, ..] =
         words;
@@ -226,7 +227,36 @@ fn mark(db: &Connection, page_size: PageSize) -> rusqlite::Result<Mark> {
         frame,
         checksum: WalChecksum(sum_a, sum_b),
     };
+    let page_count = if page_count == 0 { file_pages(db, page_size)? } else { page_count };
     Ok(Mark { position, page_count })
+}
+
+/// Pages in the file itself, counted as SQLite's `pagerPagecount` does where the WAL says nothing of it.
+#[allow(unsafe_code)]
+fn file_pages(db: &Connection, page_size: PageSize) -> rusqlite::Result<u32> {
+    let mut file: *mut ffi::sqlite3_file = std::ptr::null_mut();
+    let mut bytes: ffi::sqlite3_int64 = 0;
+    // SAFETY: the handle is valid while `db` is borrowed, and so is the file that this verb gives: the one of "main", whose
+    // methods are set while the connection is in a transaction.
+    let code = unsafe {
+        let verb = ffi::SQLITE_FCNTL_FILE_POINTER;
+        match ffi::sqlite3_file_control(db.handle(), c"main".as_ptr(), verb, (&raw mut file).cast())
+        {
+            ffi::SQLITE_OK => match (*(*file).pMethods).xFileSize {
+                Some(size) => size(file, &raw mut bytes),
+                None => ffi::SQLITE_MISUSE,
+            },
+            other => other,
+        }
+    };
+    let pages = bytes.cast_unsigned().div_ceil(u64::from(page_size.get()));
+    match (code, u32::try_from(pages)) {
+        (ffi::SQLITE_OK, Ok(pages)) => Ok(pages),
+        (code, _) => Err(rusqlite::Error::SqliteFailure(
+            ffi::Error::new(code),
+            Some("read the database file's size".to_owned()),
+        )),
+    }
 }
 
 /// `None` where no frame was ever written to the WAL since it was created.
