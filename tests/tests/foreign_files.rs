@@ -32,6 +32,21 @@ fn deleted_and_created_anew() {
     assert_eq!(states.last().unwrap().count, commits);
 }
 
+/// The stop's final sync does not wait for the pause to be over, and ships what was committed since.
+#[test]
+fn stopped_in_the_middle_of_a_doubt() {
+    let scene = Scene::new(4096, 0).unwrap();
+    let mut shipper = scene.start().unwrap();
+    scene.work(&[]).unwrap();
+    fs::remove_file(&scene.source).unwrap();
+    scene.remove_log();
+    bank::create(&scene.source, 4096, 0).unwrap();
+    let commits = scene.work(&[]).unwrap();
+    until_it_says(&mut shipper, "what differs is caught up in").unwrap();
+    let states = scene.finish(&mut shipper).unwrap();
+    assert_eq!(states.last().unwrap().count, commits);
+}
+
 /// As one is that SQLite was told to grow in chunks, and one that an older file was copied over beside its log.
 #[test]
 fn a_file_longer_than_its_database() {

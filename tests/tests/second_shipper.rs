@@ -135,6 +135,10 @@ fn from_the_clone_of_a_disk() {
     std::thread::sleep(TURN * 2);
     application.stop().unwrap();
     cloned.stop().unwrap();
+    // What is acknowledged is there, whatever the two have still to find out about each other.
+    for shipping in [&scene.shipping, &another(&scene, disk.path())] {
+        shipping.ask(&["sync"], 0).unwrap();
+    }
     let counts = [&scene.source, &clone].map(|path| bank::count(path).unwrap());
     let said = stop([&mut first, &mut second]);
     let states = scene.states(scene.store().unwrap().as_ref()).unwrap();

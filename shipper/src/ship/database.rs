@@ -41,6 +41,8 @@ const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs
 const SPOOL_LEAST: u64 = 1 << 30;
 /// How often the final sync looks whether the spool is empty.
 const FINAL_LOOK: Duration = Duration::from_millis(20);
+/// How long the final sync may take, attaching anew included; systemd is told to wait 20 s.
+const FINAL_SYNC: Duration = Duration::from_secs(15);
 
 /// What one database needs.
 #[derive(Debug)]
@@ -73,6 +75,8 @@ pub struct Database {
     pub doubt: bool,
     /// Becomes true when the program is to stop.
     pub stop: watch::Receiver<bool>,
+    /// By when the final sync ends, once there is one.
+    pub stopped_by: Option<Instant>,
 }
 
 /// Why a database is not shipped any more.
@@ -102,7 +106,7 @@ impl Database {
     pub async fn run(mut self, settled: oneshot::Sender<()>) {
         let mut settled = Some(settled);
         let mut backoff = AGAIN.0;
-        while !*self.stop.borrow() {
+        while !self.is_out_of_time() {
             let Some(turn) = self.turn(&mut settled).await else { return };
             let attached = self.attach().await;
             if let Some(settled) = settled.take() {
@@ -118,6 +122,9 @@ impl Database {
                         error!("not attached: {reason}");
                     }
                     self.syncs.refuse(&reason);
+                    if *self.stop.borrow() {
+                        return;
+                    }
                     self.pause(RETRY_ATTACH_ASKED).await;
                     self.pause_until_asked(RETRY_ATTACH - RETRY_ATTACH_ASKED).await;
                     continue;
@@ -125,16 +132,31 @@ impl Database {
             };
             let began = Instant::now();
             let end = self.ship(engine, &chain, turn).await;
+            let stopped = matches!(end, End::Stopped);
             self.syncs.start_over();
-            if began.elapsed() > AGAIN.1 {
+            if began.elapsed() > AGAIN.1 || *self.stop.borrow() {
                 backoff = AGAIN.0;
             }
             if let Err(failure) = self.after(end, chain, backoff).await {
                 error!("{failure:#}");
                 self.status.engine_failed(&format!("{failure:#}"));
             }
+            if stopped {
+                return;
+            }
             backoff = (backoff * 2).min(AGAIN.1);
         }
+        error!("stopped before everything was in the bucket");
+    }
+
+    /// Whether the program stops and the final sync, attaching anew after a doubt included, has had its time.
+    fn is_out_of_time(&mut self) -> bool {
+        *self.stop.borrow() && self.final_sync_by() <= Instant::now()
+    }
+
+    /// By when the final sync, which begins now if it did not before, must end.
+    fn final_sync_by(&mut self) -> Instant {
+        *self.stopped_by.get_or_insert_with(|| Instant::now() + FINAL_SYNC)
     }
 
     /// Waits for a turn to read the whole database; `None` where the program stops first.
@@ -332,9 +354,14 @@ impl Database {
         }
     }
 
+    /// Pauses; a stop ends a pause that began before it.
     async fn pause(&mut self, pause: Duration) {
-        // Either way the loop looks at `stop` next.
-        let _ = tokio::time::timeout(pause, self.stop.wait_for(|stop| *stop)).await;
+        if *self.stop.borrow() {
+            tokio::time::sleep(pause).await;
+        } else {
+            // Either way the loop looks at `stop` next.
+            let _ = tokio::time::timeout(pause, self.stop.wait_for(|stop| *stop)).await;
+        }
     }
 }
 

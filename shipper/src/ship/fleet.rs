@@ -230,6 +230,7 @@ impl Fleet {
             read_back: false,
             doubt: false,
             stop: stopped,
+            stopped_by: None,
         };
         let (tell, told) = oneshot::channel();
         let span = info_span!("ship", db = %name);

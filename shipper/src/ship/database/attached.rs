@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Context;
 use replica::format::wal::Position;
 use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::task::JoinError;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
@@ -28,8 +29,6 @@ const RELOOK: (Duration, Duration) = (Duration::from_millis(1), Duration::from_s
 const FAILING_LONGEST: Duration = Duration::from_secs(60);
 /// How far the WAL may grow meanwhile, bytes.
 const FAILING_MOST: u64 = 256 << 20;
-/// How long the final sync may take; systemd is told to wait 20 s.
-const FINAL_SYNC: Duration = Duration::from_secs(15);
 
 impl Database {
     /// Ships until something ends it.
@@ -68,25 +67,28 @@ impl Database {
             locks: LockReport::default(),
             turn: Some(turn),
         };
-        let end = self.drive(&mut driver, notice.as_ref(), &hurry, &mut uploads).await;
+        let mut end = self.drive(&mut driver, notice.as_ref(), &hurry, &mut uploads).await;
         drop(heartbeats);
         let LockReport { taken, longest } = driver.locks;
         info!(taken, ?longest, "write locks held");
         if let End::Stopped = end {
             // A receiver that is gone has nothing left to hurry.
             let _ = hurry.send(true);
-            let synced = tokio::time::timeout(FINAL_SYNC, driver.finish(&mut uploads));
-            match synced.await {
-                Ok(true) => {
+            let by = self.final_sync_by();
+            match tokio::time::timeout_at(by, driver.finish(&mut uploads)).await {
+                Ok(Ok(())) => {
                     info!("stopped, everything is in the bucket");
                     self.syncs.captured(0);
                     self.syncs.durable(u64::MAX);
                 }
-                Ok(false) | Err(_) => {
+                Ok(Err(again)) => end = again,
+                Err(_) => {
                     let (files, bytes) = chain.backlog();
                     error!(files, bytes, "stopped before everything was in the bucket");
                 }
             }
+        }
+        if let End::Stopped = end {
             let pulse = self.pulse();
             let written = tokio::time::timeout(Duration::from_secs(2), pulse.write());
             if written.await.is_err() {
@@ -156,14 +158,7 @@ impl Database {
                 () = self.syncs.arrived() => {}
                 () = driver.status.moved() => {}
                 _ = self.stop.wait_for(|stop| *stop) => return End::Stopped,
-                ended = &mut uploads.0 => return match ended {
-                    Ok(ended @ Ended::OtherWriter(_)) => {
-                        End::NewGeneration(format!("{:#}", anyhow::Error::new(ended)))
-                    }
-                    Ok(ended @ Ended::Stale(_)) => End::Stale(format!("{ended}")),
-                    Ok(ended @ Ended::Local(_)) => End::Again(format!("{ended}")),
-                    Err(panic) => End::Again(format!("upload task: {panic}")),
-                },
+                ended = &mut uploads.0 => return why(ended),
             }
         }
     }
@@ -249,21 +244,38 @@ impl Driver {
         step
     }
 
-    /// Captures everything that is committed, and waits until it is in the bucket; `false` where it is not.
-    async fn finish(&mut self, uploads: &mut Task<Ended>) -> bool {
+    /// Captures everything that is committed, and waits until it is in the bucket. An error where that cannot be without
+    /// attaching anew.
+    async fn finish(&mut self, uploads: &mut Task<Ended>) -> Result<(), End> {
         loop {
             match self.step(true).await {
                 Ok(step) if step.complete_until.is_some() => break,
                 Ok(_) => {}
-                Err(error) if error.is::<Discontinuity>() => return false,
+                Err(error) if error.is::<Discontinuity>() => {
+                    return Err(End::Again(format!("{error:#}")));
+                }
                 Err(_) => tokio::time::sleep(FINAL_LOOK).await,
             }
         }
-        let deadline = Instant::now() + FINAL_SYNC;
-        while self.chain.backlog().0 > 0 && !uploads.0.is_finished() && Instant::now() < deadline {
-            tokio::time::sleep(FINAL_LOOK).await;
+        while self.chain.backlog().0 > 0 {
+            tokio::select! {
+                ended = &mut uploads.0 => return Err(why(ended)),
+                () = tokio::time::sleep(FINAL_LOOK) => {}
+            }
         }
-        self.chain.backlog().0 == 0
+        Ok(())
+    }
+}
+
+/// Why a database whose uploads ended is not shipped any more.
+fn why(ended: Result<Ended, JoinError>) -> End {
+    match ended {
+        Ok(ended @ Ended::OtherWriter(_)) => {
+            End::NewGeneration(format!("{:#}", anyhow::Error::new(ended)))
+        }
+        Ok(ended @ Ended::Stale(_)) => End::Stale(format!("{ended}")),
+        Ok(ended @ Ended::Local(_)) => End::Again(format!("{ended}")),
+        Err(panic) => End::Again(format!("upload task: {panic}")),
     }
 }
 
