@@ -138,6 +138,9 @@ tests_of() {
     esac
 }
 
+# Errors of a build; and of each failed test how it says it failed.
+what_failed() { awk '/^error|^test .* FAILED$/; /^---- .* stdout ----$/ { left = 40 } left-- > 0' "$1"; }
+
 run_step() {
     local name=$1 started=$SECONDS passed failed status=ok
     "step_$name" >"$LOGS/$name.log" 2>&1 </dev/null || status=FAILED
@@ -155,7 +158,7 @@ run_step() {
         printf '%-16s ok      %4d s\n' "$name" $((SECONDS - started))
     else
         printf '%-16s FAILED  %4d s  (%s)\n%s\n' "$name" $((SECONDS - started)) "$LOGS/$name.log" \
-            "$({ grep -E '^(error|test .* FAILED|---- .* stdout|thread .* panicked)' "$LOGS/$name.log" | head -n 20; tail -n 60 "$LOGS/$name.log"; } | sed 's/^/    | /')"
+            "$({ what_failed "$LOGS/$name.log" | head -n 150; tail -n 40 "$LOGS/$name.log"; } | cut -c -400 | sed 's/^/    | /')"
     fi
 }
 
