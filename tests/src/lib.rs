@@ -4,6 +4,7 @@ pub mod application;
 pub mod bank;
 pub mod damaged;
 pub mod drill_support;
+pub mod dump;
 pub mod fault_proxy;
 pub mod faulty_store;
 pub mod history;

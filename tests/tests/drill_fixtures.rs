@@ -5,10 +5,16 @@
 
 use std::fs::{File, FileTimes};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
+use replica::restore::Progress;
 use seaworthy_tests::drill_support::{Surroundings, copy_tree, expected, fixture};
+use seaworthy_tests::dump::{dump, sha256_of_lines};
+use seaworthy_tests::stores::file_root;
 use serde_json::{Map, Value};
+use verifier::drill::{Asked, Request, drill};
+use verifier::record::{Record, Verdict};
 
 /// The fixtures, and where in their folders the replica stands.
 const FIXTURES: [(&str, &str); 4] = [
@@ -92,6 +98,56 @@ fn past_points_drill_to_what_litestream_restores() {
             drilled += 1;
         }
         assert!(drilled >= 3, "{name}");
+    }
+}
+
+/// Drills in this process, and keeps the very file that was checked as `kept`: a second name for it, given when the restore
+/// into it begins.
+async fn drill_and_keep(world: &Surroundings, asked: &Asked, kept: &Path) -> Record {
+    let (temporary, to) = (world.temporary(), kept.to_owned());
+    let keep = move |_bytes| -> Arc<dyn Progress> {
+        let workspace = std::fs::read_dir(&temporary).unwrap().next().unwrap().unwrap();
+        std::fs::hard_link(workspace.path().join("copy.db"), &to).unwrap();
+        Arc::new(())
+    };
+    let request = Request {
+        database: "app",
+        store: file_root(&world.replica("app")).await.as_database(),
+        asked,
+        last_pass: None,
+        last_pass_record: None,
+        temporary: &world.temporary(),
+        deadline: None,
+        started_at: jiff::Timestamp::now(),
+        progress: Arc::new(keep),
+    };
+    drill(&request).await.record
+}
+
+/// Every row and every statement of the schema, not only the counts.
+#[tokio::test]
+async fn what_is_drilled_has_the_dump_of_what_litestream_restores() {
+    for (name, replica) in FIXTURES {
+        let (world, expected) = world(name, replica);
+        let mut points = vec![(Asked::LATEST, &expected["latest"])];
+        for point in expected["restore_points"].as_array().unwrap() {
+            if point["kind"] != "index" {
+                points.push((point["value"].as_str().unwrap().parse().unwrap(), point));
+            }
+        }
+        assert!(points.len() >= 4, "{name}");
+        for (asked, point) in points {
+            let kept = world.ledger().with_file_name("kept.db");
+            let record = drill_and_keep(&world, &asked, &kept).await;
+            assert_eq!(record.verdict, Verdict::Pass, "{name} at {asked}: {record:#?}");
+            let all = dump(&kept).unwrap();
+            assert_eq!(sha256_of_lines(&all), point["dump_sha256"], "{name} at {asked}");
+            let users: Vec<String> =
+                all.into_iter().filter(|line| !line.contains("_litestream_")).collect();
+            assert_eq!(sha256_of_lines(&users), point["user_dump_sha256"], "{name} at {asked}");
+            std::fs::remove_file(kept).unwrap();
+            world.nothing_left().unwrap();
+        }
     }
 }
 
