@@ -102,14 +102,17 @@ pub fn program(name: &str) -> Result<Command> {
 /// `cargo test` does not promise to build the programs of other packages.
 fn build_programs() -> Result<()> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let output = Command::new(cargo)
-        .args(["build", "--quiet", "--offline", "-p", "shipper", "-p", "verifier", "--bins"])
-        .current_dir(repository())
-        // Set from .cargo/config.toml for this test; in the environment of cargo itself it would
-        // count as a change and rebuild SQLite.
-        .env_remove("LIBSQLITE3_FLAGS")
-        .output()
-        .context("start cargo build")?;
+    let mut build = Command::new(cargo);
+    build.args(["build", "--quiet", "--offline", "-p", "shipper", "-p", "verifier", "--bins"]);
+    // What cargo has set for this test would count as a change in the environment of another cargo: the first (from
+    // .cargo/config.toml) rebuilds SQLite, the others (which ring's build script reads) ring, and all that stands on it.
+    build.env_remove("LIBSQLITE3_FLAGS").env_remove("CARGO_MANIFEST_DIR");
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("CARGO_PKG_") {
+            build.env_remove(name);
+        }
+    }
+    let output = build.current_dir(repository()).output().context("start cargo build")?;
     ensure!(output.status.success(), "cargo build: {}", String::from_utf8_lossy(&output.stderr));
     Ok(())
 }
