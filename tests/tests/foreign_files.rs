@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 use seaworthy_tests::application::Application;
+use seaworthy_tests::drill_support::{self, Surroundings};
 use seaworthy_tests::scene::Scene;
 use seaworthy_tests::shipping::until_it_says;
 use seaworthy_tests::{bank, writer};
@@ -69,6 +70,12 @@ fn a_file_longer_than_its_database() {
     scene.until_shipped(&mut shipper).unwrap();
     let states = scene.finish(&mut shipper).unwrap();
     assert_eq!(states.last().unwrap().count, commits);
+    // The chain's count is the file's, the header's the database's: no reason for a drill to fail.
+    let surroundings = Surroundings::new().unwrap();
+    surroundings.copy_replica(&scene.at("replica"), "").unwrap();
+    let record = surroundings.drill(&["app"], 0).unwrap();
+    let detail = drill_support::detail(&record, "size");
+    assert!(detail.contains("are not the database's: page 1 counts "), "{detail}");
 }
 
 #[test]

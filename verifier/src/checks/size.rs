@@ -70,14 +70,14 @@ pub fn size(
     };
     // SQLite before 3.7.0 left the count as it was, and the change counters tell.
     let count_valid = word(28) != 0 && word(24) == word(92);
-    if count_valid && word(28) != page_count {
+    if count_valid && word(28) > page_count {
         return fail(format!(
             "page count in the header of page 1 (offset 28): expected {page_count}, actual {}",
             word(28)
         ));
     }
     let mut witnesses = vec![if told.is_some() { "the chain" } else { "the file" }];
-    if count_valid {
+    if count_valid && word(28) == page_count {
         witnesses.push("page 1");
     }
     let at_the_same = told.zip(heartbeat).filter(|(told, heartbeat)| {
@@ -98,6 +98,17 @@ pub fn size(
         witnesses.join(", "),
         if witnesses.len() == 1 { "s" } else { "" }
     );
+    // SQLite was told to grow the file in chunks, or an older file was copied over a longer one. That none of these pages
+    // belongs to the database is for `integrity_check` to find.
+    let detail = match page_count.checked_sub(word(28)) {
+        Some(beyond) if count_valid && beyond > 0 => {
+            format!(
+                "{detail}; the last {beyond} are not the database's: page 1 counts {}",
+                word(28)
+            )
+        }
+        _ => detail,
+    };
     (Check::new(NAME, Status::Pass, detail), Some(found))
 }
 
@@ -140,6 +151,9 @@ mod tests {
         let sound = check(2, |_| ());
         assert_eq!(sound.status, Status::Pass, "{}", sound.detail);
         assert_eq!(sound.detail, "2 pages of 4096 bytes, as the chain, page 1 say");
+        let longer = check(4, |file| file.set_len(4 * 4096).unwrap());
+        assert_eq!(longer.status, Status::Pass, "{}", longer.detail);
+        assert!(longer.detail.contains("the last 2 are not the database's"), "{}", longer.detail);
         type Damage = fn(&File);
         let cases: [(u32, Damage, &str); 6] = [
             (3, |_| (), "expected 12288 bytes, actual 8192"),
