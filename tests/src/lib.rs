@@ -13,6 +13,7 @@ pub mod litestream;
 pub mod made_chain;
 pub mod memory_store;
 pub mod model;
+pub mod mount;
 pub mod process;
 pub mod s3_server;
 pub mod scene;

@@ -6,35 +6,15 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use seaworthy_tests::application::Application;
+use seaworthy_tests::mount::Mount;
 use seaworthy_tests::process::{command, run};
 use seaworthy_tests::scene::{Scene, in_commit_order};
 
 const TURN: Duration = Duration::from_secs(2);
 const WAL_BOUND: u64 = 768 << 20;
-
-/// A file system of its own, gone when dropped.
-struct Mount(PathBuf);
-
-impl Mount {
-    fn new(path: &Path, options: &str) -> Self {
-        assert!(rustix::process::geteuid().is_root(), "run this test as root: it mounts");
-        fs::create_dir_all(path).unwrap();
-        let mut mount = command("mount");
-        run(mount.args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(path), 0).unwrap();
-        Self(path.to_owned())
-    }
-}
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        // Lazily: a failed test may still have a process in it.
-        drop(command("umount").arg("--lazy").arg(&self.0).status());
-    }
-}
 
 fn wal_bytes(scene: &Scene) -> u64 {
     fs::metadata(shipper::wal::reader::wal_path(&scene.source)).map_or(0, |wal| wal.len())
@@ -71,14 +51,13 @@ fn a_full_disk_while_shipping() {
 #[test]
 fn a_disk_that_is_full_at_the_start() {
     let scene = Scene::new(4096, 0).unwrap();
-    let _mount = Mount::new(&scene.at("state"), "size=16k,mode=700");
+    let mount = Mount::new(&scene.at("state"), "size=16k,mode=700");
     let mut shipper = scene.spawn().unwrap();
     let application = Application::start(&scene.source, &["pause_us=300"]).unwrap();
     std::thread::sleep(TURN);
     let work = application.stop().unwrap();
     assert!(work.commits > 100, "{work:?}");
-    let mut remount = command("mount");
-    run(remount.args(["-o", "remount,size=64m"]).arg(scene.at("state")), 0).unwrap();
+    mount.become_like("size=64m");
     println!("{}", shipper.output());
     if shipper.wait(Duration::from_millis(1)).is_ok() {
         // Refused at once, with the reason, is as good: the service manager starts it again.

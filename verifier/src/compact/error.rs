@@ -54,7 +54,7 @@ fn hint(source: &io::Error) -> &'static str {
     use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
     match source.kind() {
         StorageFull | QuotaExceeded | FileTooLarge => {
-            "room for one copy of the database is needed (TMPDIR; in Lambda the ephemeral storage)"
+            "room for a copy of the database and 64 MB more is needed (TMPDIR; in Lambda the ephemeral storage)"
         }
         _ => "check the owner and mode of the temporary directory (TMPDIR)",
     }
