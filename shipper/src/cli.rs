@@ -1,12 +1,13 @@
 //! The command line. Names and meanings are fixed: scripts rely on them.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand};
 use jiff::Timestamp;
 use replica::format::{GenerationId, Txid};
 use replica::operator::{DatabaseArg, FriendlyDuration};
-use replica::store::S3Options;
+use replica::store::{S3Options, V03Generation};
 
 /// Where the configuration is looked for.
 pub const DEFAULT_CONFIG: &str = "/etc/seaworthy/shipper.toml";
@@ -130,14 +131,36 @@ pub struct RestoreArgs {
     #[arg(long)]
     pub txid: Option<Txid>,
     /// From this generation (else the latest that can be restored)
-    #[arg(long, value_name = "UUID")]
-    pub generation: Option<GenerationId>,
+    #[arg(long, value_name = "ID")]
+    pub generation: Option<GenerationArg>,
     /// Only say which objects would be fetched
     #[arg(long)]
     pub dry_run: bool,
     /// Replace PATH, and remove a leftover PATH-wal and PATH-shm
     #[arg(long)]
     pub force: bool,
+}
+
+/// A generation as `points` prints it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GenerationArg {
+    /// One of ours.
+    Ltx(GenerationId),
+    /// One that Litestream v0.3 wrote.
+    V03(V03Generation),
+}
+
+impl FromStr for GenerationArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let old = || text.parse().map(Self::V03);
+        text.parse().map(Self::Ltx).or_else(|_| old()).map_err(|()| {
+            "not a generation: a lower-case UUID, or 16 lower-case hexadecimal digits (Litestream v0.3)\n\
+             HINT: `shipper points` lists them"
+                .to_owned()
+        })
+    }
 }
 
 /// `shipper points`.
@@ -165,6 +188,18 @@ mod tests {
             let cli = Cli::parse_from(["shipper", "restore", "app", "-o", "x", "--txid", text]);
             let Command::Restore(args) = cli.command else { unreachable!() };
             assert_eq!(args.txid, Some(Txid::new(26).unwrap()));
+        }
+    }
+
+    #[test]
+    fn generations_are_ours_or_of_litestream_v03() {
+        let uuid = "01938c5e-7a00-7000-8000-000000000001";
+        assert_eq!(uuid.parse(), Ok(GenerationArg::Ltx(uuid.parse().unwrap())));
+        let old = "a28762c50b44d4b1";
+        assert_eq!(old.parse(), Ok(GenerationArg::V03(old.parse().unwrap())));
+        for other in ["", "a28762c50b44d4b", "A28762C50B44D4B1", "../a28762c50b44d", "latest"] {
+            let error = other.parse::<GenerationArg>().unwrap_err();
+            assert!(error.contains("\nHINT: `shipper points`"), "{other}: {error}");
         }
     }
 

@@ -8,9 +8,12 @@ use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use jiff::Timestamp;
-use replica::restore::{Found, RestoreError, Target, V03Restored, all_points, find, publish_v03};
+use replica::restore::{
+    Found, RestoreError, Target, V03Restored, all_points, find, find_v03, publish_v03,
+};
 use replica::store::{FileStore, Store};
 use seaworthy_tests::drill_support::{copy_tree, expected, fixture};
+use seaworthy_tests::process::{program, run};
 use seaworthy_tests::s3_server::S3Server;
 use seaworthy_tests::stores::s3_root;
 use sha2::{Digest, Sha256};
@@ -109,6 +112,56 @@ async fn every_listed_point_restores_to_a_sound_database() {
     assert!(error.to_string().contains("no restore point at or before"), "{error}");
     let error = find(store.as_ref(), None, Target::Txid("1".parse().unwrap())).await.unwrap_err();
     assert!(error.to_string().contains("ask for a time"), "{error}");
+}
+
+/// A copy of the replica under another generation, with the same times.
+fn twin(replica: &TempDir, name: &str) {
+    for kind in ["snapshots", "wal"] {
+        let to = replica.path().join("generations").join(name).join(kind);
+        copy_tree(&object(replica, kind), &to).unwrap();
+        for file in fs::read_dir(object(replica, kind)).unwrap() {
+            let file = file.unwrap();
+            let time = file.metadata().unwrap().modified().unwrap();
+            let copy = File::options().write(true).open(to.join(file.file_name())).unwrap();
+            copy.set_modified(time).unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_generation_is_restored_by_its_name_whichever_is_newer() {
+    let replica = replica();
+    let (named, newer) = ("a28762c50b44d4b1", "b28762c50b44d4b2");
+    twin(&replica, newer);
+    // Another database than the one that is asked for.
+    let lost = replica.path().join("generations").join(newer).join("wal");
+    fs::remove_dir_all(lost).unwrap();
+    let latest_expected = expected("v03-file").unwrap()["latest"]["file_sha256"].clone();
+    let directory = tempfile::tempdir().unwrap();
+    let restored = |name: &str| {
+        let output = directory.path().join(name);
+        let mut command = program("shipper").unwrap();
+        let url = format!("file://{}", replica.path().display());
+        command.args(["restore", &url, "--generation", name, "--json", "--output"]).arg(&output);
+        let answer = run(&mut command, 0).unwrap();
+        let answer: serde_json::Value = serde_json::from_slice(&answer.stdout).unwrap();
+        assert_eq!(answer["generation"], name);
+        sha256(&output)
+    };
+    assert_eq!(restored(named), latest_expected);
+    assert_ne!(restored(newer), latest_expected);
+
+    let store = file_store(&replica);
+    let other = "a28762c50b44d4b0".parse().unwrap();
+    let error = find_v03(store.as_ref(), other, Target::Latest).await.unwrap_err().to_string();
+    assert!(error.starts_with("no Litestream v0.3 generation a28762c50b44d4b0 at file://"));
+    assert!(error.contains("\nHINT: there is b28762c50b44d4b2"), "{error}");
+    let empty = TempDir::new().unwrap();
+    let error = find_v03(file_store(&empty).as_ref(), other, Target::Latest).await.unwrap_err();
+    assert!(error.to_string().contains("\nHINT: no Litestream v0.3 replica"), "{error}");
+    let before = Target::AtOrBefore("2001-01-01T00:00:00Z".parse().unwrap());
+    let error = find_v03(store.as_ref(), named.parse().unwrap(), before).await.unwrap_err();
+    assert!(error.to_string().contains("no restore point at or before"), "{error}");
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use crate::restore::select::{reach, too_early};
 use crate::restore::{
     RestoreError, RestorePoint, Selected, Target, V03Inventory, V03Point, V03Selected, select, v03,
 };
-use crate::store::{Chain, Store};
+use crate::store::{Chain, Store, V03Generation};
 
 /// What was found for the point asked for.
 #[derive(Debug, Clone)]
@@ -58,6 +58,32 @@ pub async fn find(
         );
     }
     Ok(Found::V03(selected))
+}
+
+/// Finds the point in this generation of a replica that Litestream v0.3 wrote.
+///
+/// # Errors
+/// No such generation, nothing in it as old, a TXID asked for, or the store's errors.
+pub async fn find_v03(
+    store: &dyn Store,
+    generation: V03Generation,
+    target: Target,
+) -> Result<V03Selected, RestoreError> {
+    let known = store.v03_generations().await?;
+    if !known.contains(&generation) {
+        let hint = match known.last() {
+            Some(last) => format!("there is {last}; `shipper points` lists them all"),
+            None => "no Litestream v0.3 replica stands there; a generation of ours is a UUID, as \
+                     `shipper points` lists them"
+                .to_owned(),
+        };
+        let url = store.url();
+        let message = format!("no Litestream v0.3 generation {generation} at {url}\nHINT: {hint}");
+        return Err(RestoreError::Chain { message });
+    }
+    let objects = store.list_v03(generation).await?;
+    let inventory = V03Inventory { generation, objects };
+    v03::select(&[inventory], target)?.ok_or_else(|| too_early(target))
 }
 
 /// Every state that can be asked for.

@@ -20,7 +20,7 @@ mod verify;
 
 pub use apply::{Progress, Restored, apply};
 pub use error::RestoreError;
-pub use find::{Found, Points, all_points, find};
+pub use find::{Found, Points, all_points, find, find_v03};
 pub use inventory::Inventory;
 pub use plan::{Plan, plan};
 pub use points::{RestorePoint, points};

@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use replica::operator::{Bar, Exit, LogFormat, block_on, init_logging};
-use replica::restore::{Found, Restored, Selected, Target, V03Selected, find, publish};
+use replica::restore::{Found, Restored, Selected, Target, V03Selected, find, find_v03, publish};
 use replica::store::{Chain, Store};
 use serde_json::{Value, json};
 
-use crate::cli::RestoreArgs;
+use crate::cli::{GenerationArg, RestoreArgs};
 use crate::commands::{print, print_json, readable_bytes};
 use crate::config::ReplicaConfig;
 
@@ -38,9 +38,14 @@ async fn restore(args: RestoreArgs) -> anyhow::Result<Exit> {
         (None, Some(txid)) => Target::Txid(txid),
         (None, None) => Target::Latest,
     };
-    let found = find(store.as_ref(), args.generation.map(Chain::Generation), target)
-        .await
-        .with_context(|| format!("restore {}", store.url()))?;
+    let found = match args.generation {
+        None => find(store.as_ref(), None, target).await,
+        Some(GenerationArg::Ltx(id)) => {
+            find(store.as_ref(), Some(Chain::Generation(id)), target).await
+        }
+        Some(GenerationArg::V03(id)) => find_v03(store.as_ref(), id, target).await.map(Found::V03),
+    };
+    let found = found.with_context(|| format!("restore {}", store.url()))?;
     let (Found::Ltx(Selected { remarks, .. }) | Found::V03(V03Selected { remarks, .. })) = &found;
     for remark in remarks {
         tracing::warn!("{remark}");
@@ -122,7 +127,7 @@ fn plan_text(store: &dyn Store, selected: &Selected) -> String {
         readable_bytes(plan.bytes()),
         plan.files.len(),
     );
-    for file in &plan.files {
+    for file in plan.files.iter() {
         let _ = writeln!(text, "    level {}  {}  {:>12}", file.level, file.txids, file.size);
     }
     text
