@@ -279,14 +279,14 @@ async fn any_damage_in_any_file_of_the_plan_is_found() {
     let store = FileStore::new(fixture.clone());
     let plan = select(&store, None, Target::Latest).await.unwrap().plan;
     assert!(plan.files.len() > 5);
-    for file in &plan.files {
+    for file in plan.files.iter() {
         let name = format!("ltx/{}/{}", file.level, file.txids.file_name());
         let good = fs::read(fixture.join(&name)).unwrap();
         let last = good.len() - 1;
         for at in [0, 20, 99, 100, 104, last / 2, last - 20, last - 8, last] {
             let dir = tempfile::tempdir().unwrap();
             let replica = dir.path().join("replica");
-            for file in &plan.files {
+            for file in plan.files.iter() {
                 let name = format!("ltx/{}/{}", file.level, file.txids.file_name());
                 fs::create_dir_all(replica.join(&name).parent().unwrap()).unwrap();
                 fs::copy(fixture.join(&name), replica.join(&name)).unwrap();

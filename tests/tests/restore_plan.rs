@@ -100,7 +100,7 @@ proptest! {
             let Ok(plan) = found else { continue };
             prop_assert_eq!(plan.txid.get(), target);
             let mut reached = 0;
-            for file in &plan.files {
+            for file in plan.files.iter() {
                 prop_assert!(inventory.files.contains(file));
                 prop_assert!(file.txids.min().get() <= reached + 1, "{:?}", names(&plan));
                 prop_assert!(file.txids.max().get() > reached, "{:?}", names(&plan));

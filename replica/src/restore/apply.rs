@@ -65,7 +65,11 @@ pub async fn apply(
     progress: Arc<dyn Progress>,
 ) -> Result<Restored, RestoreError> {
     let started = Instant::now();
-    let objects = plan.files.iter().rev().map(|file| (plan.key(file), file.size)).collect();
+    let newest_first = plan.clone();
+    let objects = (0..plan.files.len()).rev().map(move |at| {
+        let file = &newest_first.files[at];
+        (newest_first.key(file), file.size)
+    });
     let painted = {
         let (from, plan) = (Arc::clone(&store), plan.clone());
         fetch_into(store, objects, progress, move |feed| {

@@ -69,7 +69,7 @@ fn requests((key, size): (Key, u64)) -> impl Iterator<Item = Request> {
 /// Those of `decode`, and its panic.
 pub(super) async fn fetch_into<T: Send + 'static>(
     store: Arc<dyn Store>,
-    objects: Vec<(Key, u64)>,
+    objects: impl IntoIterator<Item = (Key, u64)>,
     progress: Arc<dyn Progress>,
     decode: impl FnOnce(Feed) -> Result<T, RestoreError> + Send + 'static,
 ) -> Result<T, RestoreError> {
@@ -81,7 +81,11 @@ pub(super) async fn fetch_into<T: Send + 'static>(
 
 /// Sends every piece of `objects` (with their sizes, bytes) in their order. Ends early when the
 /// decoder is gone, and after a piece that could not be fetched. Dropping it stops every request.
-async fn feed(store: Arc<dyn Store>, objects: Vec<(Key, u64)>, pieces: mpsc::Sender<Piece>) {
+async fn feed(
+    store: Arc<dyn Store>,
+    objects: impl IntoIterator<Item = (Key, u64)>,
+    pieces: mpsc::Sender<Piece>,
+) {
     let room = Arc::new(Semaphore::new(AHEAD_BYTES));
     let fetched = stream::iter(objects.into_iter().flat_map(requests))
         .then(|request| {

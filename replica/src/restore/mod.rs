@@ -17,6 +17,7 @@ mod states;
 mod times;
 mod v03;
 mod verify;
+mod walk;
 
 pub use apply::{Progress, Restored, apply};
 pub use error::RestoreError;

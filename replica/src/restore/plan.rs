@@ -6,6 +6,8 @@
 //! A file past the target is never used. This greedy choice reaches every TXID that any choice of
 //! files reaches. Unlike Litestream, a hole in the chain is refused whatever was asked for.
 
+use std::sync::Arc;
+
 use crate::format::{Level, Txid};
 use crate::restore::{Inventory, RestoreError};
 use crate::store::{Chain, Key, LtxKey, LtxObject};
@@ -16,8 +18,8 @@ use crate::store::{Chain, Key, LtxKey, LtxObject};
 pub struct Plan {
     /// The chain.
     pub chain: Chain,
-    /// The files, oldest first; never empty.
-    pub files: Vec<LtxObject>,
+    /// The files, oldest first; never empty. There may be hundreds of thousands: shared, not copied.
+    pub files: Arc<Vec<LtxObject>>,
     /// The TXID that the copy will have.
     pub txid: Txid,
 }
@@ -47,14 +49,14 @@ pub fn plan(inventory: &Inventory, txid: Option<Txid>) -> Result<Plan, RestoreEr
     let files = planner.files_to(target);
     match files.last() {
         Some(last) if last.txids.max() == target => {
-            Ok(Plan { chain: inventory.chain, files, txid: target })
+            Ok(Plan { chain: inventory.chain, files: Arc::new(files), txid: target })
         }
         reached => Err(unreachable(inventory, target, reached.map(|file| file.txids.max()))),
     }
 }
 
 /// A chain's files in the order in which a plan looks at them.
-pub(super) struct Planner<'a> {
+struct Planner<'a> {
     /// Snapshots of level 9, by ascending end.
     snapshots: Vec<&'a LtxObject>,
     /// Files of the levels below 9, by ascending start.
@@ -62,7 +64,7 @@ pub(super) struct Planner<'a> {
 }
 
 impl<'a> Planner<'a> {
-    pub(super) fn new(inventory: &'a Inventory) -> Self {
+    fn new(inventory: &'a Inventory) -> Self {
         let (mut snapshots, mut files): (Vec<&LtxObject>, Vec<&LtxObject>) =
             inventory.files.iter().partition(|file| file.level == Level::SNAPSHOT);
         snapshots.retain(|file| file.txids.is_snapshot());
@@ -77,7 +79,7 @@ impl<'a> Planner<'a> {
     }
 
     /// The files that come nearest to `target` from below, oldest first.
-    pub(super) fn files_to(&self, target: Txid) -> Vec<LtxObject> {
+    fn files_to(&self, target: Txid) -> Vec<LtxObject> {
         let before = self.snapshots.partition_point(|file| file.txids.max() <= target);
         let mut chosen: Vec<LtxObject> =
             self.snapshots[..before].last().map(|file| **file).into_iter().collect();
@@ -107,26 +109,6 @@ fn is_better(file: &LtxObject, than: &LtxObject) -> bool {
     let rank =
         |file: &LtxObject| (file.txids.max(), std::cmp::Reverse(file.txids.min()), file.level);
     rank(file) > rank(than)
-}
-
-/// Every TXID that a plan can end at, ascending.
-pub(super) fn reachable(inventory: &Inventory) -> Vec<Txid> {
-    let mut files: Vec<&LtxObject> = inventory
-        .files
-        .iter()
-        .filter(|file| file.level != Level::SNAPSHOT || file.txids.is_snapshot())
-        .collect();
-    files.sort_by_key(|file| file.txids.max());
-    let mut ends: Vec<Txid> = Vec::new();
-    for file in files {
-        let end = file.txids.max();
-        // The nearest state below this file's end is the best one to start it from.
-        let from = ends.iter().rev().find(|state| **state < end).map_or(0, |state| state.get());
-        if ends.last() != Some(&end) && file.txids.min().get() <= from + 1 {
-            ends.push(end);
-        }
-    }
-    ends
 }
 
 /// The first TXIDs past `reached` that no file has, although a file after them exists.

@@ -4,10 +4,10 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use jiff::Timestamp;
 
 use crate::format::Txid;
-use crate::restore::plan::{Planner, reachable};
 use crate::restore::times::read_header;
+use crate::restore::walk::{State, Walk};
 use crate::restore::{Inventory, RestoreError};
-use crate::store::{Chain, LtxObject, Store};
+use crate::store::{Chain, Store};
 
 /// Headers read at once: each is one small request.
 const CONCURRENT_HEADERS: usize = 16;
@@ -49,29 +49,24 @@ pub(super) async fn points_of(
     let mut all = Vec::new();
     for chain in chains {
         let inventory = Inventory::read(store, chain).await?;
-        let states = reachable(&inventory);
-        let planner = Planner::new(&inventory);
-        let points: Vec<RestorePoint> = stream::iter(states)
-            .map(|txid| point(store, &inventory, &planner, txid))
-            .buffered(CONCURRENT_HEADERS)
-            .try_collect()
-            .await?;
-        all.extend(points);
+        let mut points = stream::iter(Walk::new(&inventory))
+            .map(|state| point(store, &inventory, state))
+            .buffered(CONCURRENT_HEADERS);
+        while let Some(point) = points.try_next().await? {
+            all.push(point);
+        }
     }
-    all.sort_by_key(|point| (point.timestamp, point.chain, point.txid));
+    // No two are alike.
+    all.sort_unstable_by_key(|point| (point.timestamp, point.chain, point.txid));
     Ok(all)
 }
 
 async fn point(
     store: &dyn Store,
     inventory: &Inventory,
-    planner: &Planner<'_>,
-    txid: Txid,
+    state: State<'_>,
 ) -> Result<RestorePoint, RestoreError> {
-    let file: &LtxObject = inventory.witness(txid).ok_or_else(|| RestoreError::Chain {
-        message: format!("generation {}: no file ends at TXID {txid}", inventory.chain),
-    })?;
-    let timestamp = read_header(store, inventory, file).await?.timestamp;
-    let bytes = planner.files_to(txid).iter().map(|file| file.size).sum();
+    let State { txid, bytes, witness } = state;
+    let timestamp = read_header(store, inventory, witness).await?.timestamp;
     Ok(RestorePoint { chain: inventory.chain, txid, timestamp, bytes })
 }

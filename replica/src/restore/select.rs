@@ -10,8 +10,9 @@ use jiff::Timestamp;
 
 use crate::documents::Heartbeat;
 use crate::format::Txid;
-use crate::restore::plan::{gap_after, reachable};
+use crate::restore::plan::gap_after;
 use crate::restore::times::{Clock, read_header};
+use crate::restore::walk::reachable;
 use crate::restore::{Inventory, Plan, RestoreError, plan};
 use crate::store::{Chain, Key, Store, read_all};
 

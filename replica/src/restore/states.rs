@@ -3,8 +3,8 @@
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use crate::format::Txid;
-use crate::restore::plan::reachable;
 use crate::restore::times::Clock;
+use crate::restore::walk::reachable;
 use crate::restore::{Inventory, RestoreError, Target, v03};
 use crate::store::{Chain, Store};
 

@@ -92,9 +92,12 @@ impl<'a> Clock<'a> {
         states: &[Txid],
         limit: Timestamp,
     ) -> Result<Option<Txid>, RestoreError> {
-        let (late, exact): (Vec<Txid>, Vec<Txid>) = states.iter().copied().partition(|state| {
-            self.inventory.witness(*state).is_some_and(|file| file.level == Level::SNAPSHOT)
-        });
+        let below = self.inventory.files.iter().filter(|file| file.level != Level::SNAPSHOT);
+        let mut ends: Vec<Txid> = below.map(|file| file.txids.max()).collect();
+        ends.sort_unstable();
+        let (exact, late): (Vec<Txid>, Vec<Txid>) =
+            states.iter().copied().partition(|state| ends.binary_search(state).is_ok());
+        drop(ends);
         let exact_count = self.count(&exact, limit).await?;
         let late_count = self.count(&late, limit).await?;
         Ok(exact[..exact_count].last().max(late[..late_count].last()).copied())

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::format::{Decoder, PageSize, Txid};
 use crate::restore::fetch::{Feed, fetch_into};
-use crate::restore::plan::reachable;
+use crate::restore::walk::reachable;
 use crate::restore::{Inventory, RestoreError};
 use crate::store::{Chain, Key, LtxKey, LtxObject, Store};
 

@@ -63,6 +63,7 @@ impl Store for FileStore {
                 chains.push(Chain::Root);
             }
             for name in names(&dir)? {
+                let name = name?;
                 if let Ok(id) = name.parse()
                     && dir.join(&name).join(FILE_LEVELS_DIR).is_dir()
                 {
@@ -158,7 +159,7 @@ impl Store for FileStore {
 /// Names of the directories directly below `dir`, in no order; none where `dir` is missing.
 pub(super) async fn directories(dir: PathBuf) -> Result<Vec<String>, StoreError> {
     blocking(move || {
-        let mut found = names(&dir)?;
+        let mut found = names(&dir)?.collect::<Result<Vec<String>, StoreError>>()?;
         found.retain(|name| dir.join(name).is_dir());
         Ok(found)
     })
@@ -173,6 +174,7 @@ fn files<N, T>(
 ) -> Result<Vec<T>, StoreError> {
     let mut objects = Vec::new();
     for name in names(dir)? {
+        let name = name?;
         let Some(meaning) = read(&name) else { continue };
         let path = dir.join(&name);
         let metadata = match fs::metadata(&path) {
@@ -205,21 +207,21 @@ async fn blocking<T: Send + 'static>(
     }
 }
 
-/// The entries of a directory whose names are Unicode; none where it is missing.
-fn names(dir: &Path) -> Result<Vec<String>, StoreError> {
+/// The entries of a directory whose names are Unicode, one by one; none where it is missing.
+fn names(
+    dir: &Path,
+) -> Result<impl Iterator<Item = Result<String, StoreError>> + use<'_>, StoreError> {
     let fail = |source| failure(dir, "list directory", source);
     let entries = match fs::read_dir(dir) {
-        Ok(entries) => entries,
-        Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Ok(entries) => Some(entries),
+        Err(source) if source.kind() == io::ErrorKind::NotFound => None,
         Err(source) => return Err(fail(source)),
     };
-    let mut names = Vec::new();
-    for entry in entries {
-        if let Ok(name) = entry.map_err(fail)?.file_name().into_string() {
-            names.push(name);
-        }
-    }
-    Ok(names)
+    let name = move |entry: io::Result<fs::DirEntry>| match entry {
+        Ok(entry) => entry.file_name().into_string().ok().map(Ok),
+        Err(source) => Some(Err(fail(source))),
+    };
+    Ok(entries.into_iter().flatten().filter_map(name))
 }
 
 fn info(path: &Path, is_ltx: bool) -> Result<ObjectInfo, StoreError> {

@@ -67,12 +67,17 @@ pub async fn compact_chain(
             report.windows_left += 1;
             report.find("chain", Status::Fail, missing(inventory, gap));
         }
-        let (small, large): (Vec<Window>, Vec<Window>) =
+        let (small, large): (Vec<Window<'_>>, Vec<Window<'_>>) =
             planned.windows.into_iter().partition(|window| window.bytes() <= SMALL_BYTES);
+        let (mut made, mut goes_on) = (Vec::new(), true);
         for (windows, at_once) in [(small, SMALL_AT_ONCE), (large, 1)] {
-            if !make(bench, inventory, windows, at_once, &permits, report).await {
-                return;
-            }
+            goes_on = goes_on
+                && make(bench, inventory.chain, windows, at_once, &permits, &mut made, report)
+                    .await;
+        }
+        inventory.files.extend(made);
+        if !goes_on {
+            return;
         }
     }
 }
@@ -81,13 +86,14 @@ pub async fn compact_chain(
 /// dropped.
 async fn make(
     bench: &Bench<'_>,
-    inventory: &mut Inventory,
-    windows: Vec<Window>,
+    chain: Chain,
+    windows: Vec<Window<'_>>,
     at_once: usize,
     permits: &Semaphore,
+    objects: &mut Vec<LtxObject>,
     report: &mut Report,
 ) -> bool {
-    let (chain, mut left) = (inventory.chain, windows.len() as u64);
+    let mut left = windows.len() as u64;
     let stopped = Cell::new(false);
     let mut made = stream::iter(windows)
         .take_while(|_| future::ready(!stopped.get()))
@@ -104,7 +110,7 @@ async fn make(
         match outcome {
             Ok(Ok(merged)) => {
                 left -= 1;
-                inventory.files.push(object(&window, merged));
+                objects.push(object(&window, merged));
                 report.made(&window, merged);
                 tracing::debug!(level = window.level.get(), txids = %window.txids, "compacted");
             }
@@ -143,7 +149,7 @@ fn concerns_one_window(error: &CompactError) -> bool {
     }
 }
 
-fn object(window: &Window, merged: Merged) -> LtxObject {
+fn object(window: &Window<'_>, merged: Merged) -> LtxObject {
     LtxObject {
         level: window.level,
         txids: window.txids,

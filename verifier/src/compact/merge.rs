@@ -34,7 +34,7 @@ pub struct Merged {
 pub async fn merge_window(
     store: &Arc<dyn Store>,
     chain: Chain,
-    window: &Window,
+    window: &Window<'_>,
     directory: &Path,
     permits: &Semaphore,
 ) -> Result<Merged, CompactError> {

@@ -122,7 +122,7 @@ impl Report {
     }
 
     /// Notes a window that was made.
-    pub fn made(&mut self, window: &Window, merged: Merged) {
+    pub fn made(&mut self, window: &Window<'_>, merged: Merged) {
         let figures = self.levels.entry(window.level.get()).or_default();
         figures.files_in += window.inputs.len() as u64;
         figures.bytes_in += window.bytes();

@@ -17,16 +17,16 @@ pub const LEVELS: [u8; 3] = [1, 2, 3];
 
 /// Files to be merged into one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Window {
+pub struct Window<'a> {
     /// The level of the result.
     pub level: Level,
     /// The TXIDs of the result.
     pub txids: TxidRange,
     /// The files, oldest first: each begins where the one before it ends.
-    pub inputs: Vec<LtxObject>,
+    pub inputs: Vec<&'a LtxObject>,
 }
 
-impl Window {
+impl Window<'_> {
     /// Size of the inputs together, bytes.
     #[must_use]
     pub fn bytes(&self) -> u64 {
@@ -45,16 +45,16 @@ pub struct Gap {
 
 /// What is to be done at one level.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Planned {
+pub struct Planned<'a> {
     /// The windows, oldest first.
-    pub windows: Vec<Window>,
+    pub windows: Vec<Window<'a>>,
     /// Those that have a gap. Above level 1, a window that could not be made below is one.
     pub gaps: Vec<Gap>,
 }
 
 /// The windows of `level` (1 to 3) that end at or before `limit` and that no file of it or of a level above has yet.
 #[must_use]
-pub fn windows(inventory: &Inventory, level: Level, limit: Txid) -> Planned {
+pub fn windows(inventory: &Inventory, level: Level, limit: Txid) -> Planned<'_> {
     let mut planned = Planned::default();
     let size = FAN_OUT.pow(u32::from(level.get()));
     let below = below(inventory, level);
@@ -83,13 +83,9 @@ fn window(index: u64, size: u64) -> Option<TxidRange> {
 }
 
 /// The files of the level below, by ascending start; of several that begin together, the longest last.
-fn below(inventory: &Inventory, level: Level) -> Vec<LtxObject> {
-    let mut files: Vec<LtxObject> = inventory
-        .files
-        .iter()
-        .copied()
-        .filter(|file| file.level.get() + 1 == level.get())
-        .collect();
+fn below(inventory: &Inventory, level: Level) -> Vec<&LtxObject> {
+    let mut files: Vec<&LtxObject> =
+        inventory.files.iter().filter(|file| file.level.get() + 1 == level.get()).collect();
     files.sort_unstable_by_key(|file| (file.txids.min(), file.txids.max()));
     files
 }
@@ -117,8 +113,8 @@ fn is_done(done: &[TxidRange], txids: TxidRange) -> bool {
 }
 
 /// The files that make up exactly `txids`, or the first TXID that none begins at.
-fn inputs(below: &[LtxObject], txids: TxidRange) -> Result<Vec<LtxObject>, Txid> {
-    let mut inputs: Vec<LtxObject> = Vec::new();
+fn inputs<'a>(below: &[&'a LtxObject], txids: TxidRange) -> Result<Vec<&'a LtxObject>, Txid> {
+    let mut inputs: Vec<&LtxObject> = Vec::new();
     let mut at = txids.min();
     loop {
         let from = below.partition_point(|file| file.txids.min() < at);
@@ -161,7 +157,7 @@ mod tests {
 
     fn planned(inventory: &Inventory, level: u8, limit: u64) -> (Vec<(u64, u64, usize)>, Vec<u64>) {
         let planned = windows(inventory, Level::new(level).unwrap(), txid(limit));
-        let shown = |window: &Window| {
+        let shown = |window: &Window<'_>| {
             let txids = window.txids;
             (txids.min().get(), txids.max().get(), window.inputs.len())
         };
@@ -212,14 +208,12 @@ mod tests {
         for level in LEVELS {
             let planned = windows(&all, Level::new(level).unwrap(), txid(newest));
             assert!(planned.gaps.is_empty() && planned.windows.len() > 1);
-            for window in planned.windows {
+            let made = planned.windows.iter().map(|window| {
                 assert!(window.inputs.len() as u64 <= FAN_OUT);
-                all.files.push(LtxObject {
-                    level: window.level,
-                    txids: window.txids,
-                    ..all.files[0]
-                });
-            }
+                LtxObject { level: window.level, txids: window.txids, ..all.files[0] }
+            });
+            let made: Vec<LtxObject> = made.collect();
+            all.files.extend(made);
         }
         let plan = replica::restore::plan(&all, None).unwrap();
         assert_eq!(plan.files.len(), 1 + 2 + 19 + 42 + 2, "{newest:x}");

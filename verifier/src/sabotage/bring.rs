@@ -3,6 +3,7 @@
 use std::fs::{self, File, FileTimes};
 use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use anyhow::{Context, bail};
@@ -37,7 +38,7 @@ pub(super) async fn bring(
     let last = *plan.files.last().context("an empty plan")?;
     let newest = header(store, &plan, &last).await?;
     room::check(temporary, room::needed(&plan, &newest))?;
-    stream::iter(&plan.files)
+    stream::iter(plan.files.iter())
         .map(|file| copy(store, &plan, file, dir))
         .buffer_unordered(IN_FLIGHT)
         .try_collect::<()>()
@@ -54,7 +55,8 @@ pub(super) async fn bring(
         }
     }
     let database = dir.with_file_name(DATABASE);
-    Ok(Scene { chain: plan.chain, files: plan.files, newest, heartbeat, database })
+    let files = Arc::unwrap_or_clone(plan.files);
+    Ok(Scene { chain: plan.chain, files, newest, heartbeat, database })
 }
 
 async fn header(store: &dyn Store, plan: &Plan, file: &LtxObject) -> anyhow::Result<Header> {

@@ -45,7 +45,8 @@ pub async fn apply_v03(
     progress: Arc<dyn Progress>,
 ) -> Result<V03Restored, RestoreError> {
     let started = Instant::now();
-    let objects = plan.objects.iter().map(|object| (plan.key(object), object.size)).collect();
+    let objects: Vec<_> =
+        plan.objects.iter().map(|object| (plan.key(object), object.size)).collect();
     let applied = {
         let (from, plan) = (Arc::clone(&store), plan.clone());
         fetch_into(store, objects, progress, move |feed| {

@@ -10,7 +10,7 @@
 
 mod share;
 
-use std::collections::HashSet;
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -44,16 +44,18 @@ pub async fn other_files(
         Ok(inventories) => inventories,
         Err(error) => return (trouble(error), None),
     };
-    let needed: HashSet<_> =
-        selected.plan.files.iter().map(|file| (file.level, file.txids)).collect();
-    let others: Vec<(Chain, LtxObject)> = inventories
+    // Each file of a plan ends after the one before it.
+    let needed = |file: &LtxObject| {
+        let files = &selected.plan.files;
+        files
+            .binary_search_by_key(&file.txids.max(), |needed| needed.txids.max())
+            .is_ok_and(|at| (files[at].level, files[at].txids) == (file.level, file.txids))
+    };
+    let others = inventories
         .iter()
         .flat_map(|inventory| inventory.files.iter().map(|file| (inventory.chain, *file)))
-        .filter(|(chain, file)| {
-            *chain != selected.plan.chain || !needed.contains(&(file.level, file.txids))
-        })
-        .collect();
-    let mut found = OtherFiles { of: others.len(), ..OtherFiles::default() };
+        .filter(|(chain, file)| *chain != selected.plan.chain || !needed(file));
+    let mut found = OtherFiles { of: others.clone().count(), ..OtherFiles::default() };
     let (due, whole) = share::due(others, at);
     let (small, large): (Vec<_>, Vec<_>) =
         due.into_iter().partition(|(_, file)| file.size <= SMALL);
@@ -104,14 +106,14 @@ pub async fn other_files(
 }
 
 /// Every chain's files: the restored one's as the plan saw them, the others' as they are now.
-async fn inventories(
+async fn inventories<'a>(
     store: &Arc<dyn Store>,
-    selected: &Selected,
-) -> Result<Vec<Inventory>, RestoreError> {
-    let mut inventories = vec![selected.inventory.clone()];
+    selected: &'a Selected,
+) -> Result<Vec<Cow<'a, Inventory>>, RestoreError> {
+    let mut inventories = vec![Cow::Borrowed(&selected.inventory)];
     for chain in store.chains().await? {
         if chain != selected.plan.chain {
-            inventories.push(Inventory::read(store.as_ref(), chain).await?);
+            inventories.push(Cow::Owned(Inventory::read(store.as_ref(), chain).await?));
         }
     }
     Ok(inventories)
@@ -129,7 +131,7 @@ fn trouble(error: RestoreError) -> Check {
 /// What the damage means for the restore points.
 fn judge(
     store: &dyn Store,
-    inventories: &[Inventory],
+    inventories: &[Cow<'_, Inventory>],
     damaged: &[(Chain, LtxObject, String)],
     read: &str,
     found: &mut OtherFiles,

@@ -27,13 +27,18 @@ const SECONDS_PER_DAY: i64 = 24 * 60 * 60;
 
 /// The files that are due on the day of `at`, in the order in which they are to be read, and whether all of them are.
 #[must_use]
-pub fn due(files: Vec<(Chain, LtxObject)>, at: Timestamp) -> (Vec<(Chain, LtxObject)>, bool) {
+pub fn due(
+    files: impl Iterator<Item = (Chain, LtxObject)> + Clone,
+    at: Timestamp,
+) -> (Vec<(Chain, LtxObject)>, bool) {
     let day = u64::try_from(at.as_second().div_euclid(SECONDS_PER_DAY)).unwrap_or_default();
     let turn = day + day / SHARES;
-    let sum = files.iter().fold(0_u64, |sum, (_, file)| sum.saturating_add(file.size));
-    let few = files.len() <= FEW_FILES && sum <= FEW_BYTES;
+    // There may be hundreds of thousands: only what is due is collected.
+    let (count, sum) = files
+        .clone()
+        .fold((0, 0_u64), |(count, sum), (_, file)| (count + 1, sum.saturating_add(file.size)));
+    let few = count <= FEW_FILES && sum <= FEW_BYTES;
     let mut due: Vec<(u64, (Chain, LtxObject))> = files
-        .into_iter()
         .filter(|file| few || (number(file, 0) % SHARES + turn).is_multiple_of(SHARES))
         .map(|file| (number(&file, day), file))
         .collect();
@@ -84,7 +89,7 @@ mod tests {
 
     fn read(files: &[(Chain, LtxObject)], day: i64) -> Vec<u64> {
         let at = Timestamp::from_second(day * SECONDS_PER_DAY + 4711).unwrap();
-        due(files.to_vec(), at).0.iter().map(|(_, file)| file.txids.min().get()).collect()
+        due(files.iter().copied(), at).0.iter().map(|(_, file)| file.txids.min().get()).collect()
     }
 
     #[test]
@@ -107,10 +112,14 @@ mod tests {
     fn what_is_above_the_bounds_comes_in_another_round() {
         let large = files(100, BYTES_AT_MOST / 2);
         let at = Timestamp::from_second(0).unwrap();
-        let (chosen, whole) = due(large.clone(), at);
+        let (chosen, whole) = due(large.iter().copied(), at);
         assert_eq!((chosen.len(), whole), (2, false));
-        assert_eq!(due(files(FEW_FILES as u64, 1), at).0.len(), FEW_FILES, "all of a few");
-        let (one, whole) = due(files(1, u64::MAX), at);
+        assert_eq!(
+            due(files(FEW_FILES as u64, 1).into_iter(), at).0.len(),
+            FEW_FILES,
+            "all of a few"
+        );
+        let (one, whole) = due(files(1, u64::MAX).into_iter(), at);
         assert!(one.len() <= 1 && whole);
         let seen: BTreeSet<u64> = (0..400).flat_map(|day| read(&large, day)).collect();
         assert_eq!(seen.len(), 100);
