@@ -7,6 +7,7 @@ use std::fs;
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
@@ -15,6 +16,7 @@ use replica::documents::Heartbeat;
 use replica::format::{Decoder, Level, Txid, TxidRange, merge};
 use replica::store::{Body, FileStore, Key, LtxAttributes, LtxKey, Store, read_all};
 use tokio::runtime::Runtime;
+use verifier::drill::ShowProgress;
 use verifier::sabotage::{Damage, Scratch, Stage, Trial, catalogue};
 
 use crate::drill_support::fixture;
@@ -35,7 +37,9 @@ impl Theatre {
     pub fn of(store: &dyn Store) -> Result<Self> {
         let directory = tempfile::tempdir()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let stage = runtime.block_on(Stage::set(store, (None, None), directory.path()))?;
+        let silent: ShowProgress = Arc::new(|_| Arc::new(()));
+        let setting = Stage::set(store, (None, None), directory.path(), &silent);
+        let stage = runtime.block_on(setting)?;
         Ok(Self { stage, runtime, _directory: directory })
     }
 
@@ -48,6 +52,21 @@ impl Theatre {
     /// heartbeat.
     pub fn of_ours() -> Result<Self> {
         Self::of(&ours()?.store)
+    }
+
+    /// For a chain of ours whose two newest files are too large for a drill to read them every day.
+    pub fn of_large_files() -> Result<Self> {
+        let mut shipped = Shipped::new();
+        for rows in [1, 1, 500, 500] {
+            shipped.application.execute_batch(&format!(
+                "CREATE TABLE IF NOT EXISTS large (content BLOB);
+                 WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n)
+                 INSERT INTO large SELECT randomblob(70000) FROM n LIMIT {rows}"
+            ))?;
+            shipped.capture();
+            shipped.upload().context("nothing to upload")?;
+        }
+        Self::of(&shipped.store)
     }
 
     /// Every damage of the catalogue.

@@ -12,6 +12,7 @@ use replica::store::{
     Access, Body, Chain, Key, LtxAttributes, LtxKey, RetryPolicy, Root, S3Options,
 };
 
+use crate::drill_support::fixture;
 use crate::s3_server::S3Server;
 
 /// Retries without waiting, and without patience for a server that says nothing.
@@ -39,6 +40,24 @@ pub async fn s3_root(server: &S3Server, endpoint: &str, prefix: &str) -> Root {
     };
     let url = server.url(prefix).parse().unwrap();
     Root::open_with(&url, &options, access).await.unwrap()
+}
+
+/// A server with the bucket as Litestream left it (the fixture `v05-s3`): the database `app.db` below `prod`.
+///
+/// # Panics
+/// Where the fixture cannot be read.
+#[must_use]
+pub fn litestreams_bucket() -> S3Server {
+    let server = S3Server::start();
+    let objects = fixture("v05-s3").join("objects");
+    for level in std::fs::read_dir(objects.join("prod/app.db")).unwrap() {
+        for file in std::fs::read_dir(level.unwrap().path()).unwrap() {
+            let path = file.unwrap().path();
+            let key = path.strip_prefix(&objects).unwrap().to_str().unwrap();
+            server.replace(key, std::fs::read(&path).unwrap());
+        }
+    }
+    server
 }
 
 /// A root in a directory.

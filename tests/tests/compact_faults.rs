@@ -20,6 +20,7 @@ use seaworthy_tests::memory_store::{Condition, MemoryStore};
 use seaworthy_tests::mount::Mount;
 use seaworthy_tests::stores::file_root;
 use serde_json::Value;
+use verifier::checks::Share;
 use verifier::compact::{Bench, Report, compact_chain, promote};
 use verifier::drill::{Asked, Proven, Request, drill};
 use verifier::record::Verdict;
@@ -120,6 +121,7 @@ async fn proven(store: &Arc<dyn Store>, temporary: &Path) -> Proven {
         asked: &Asked::Latest,
         last_pass: None,
         last_pass_record: None,
+        other_files: Share::OfTheDay,
         temporary,
         deadline: None,
         started_at: Timestamp::now(),

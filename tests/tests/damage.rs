@@ -46,3 +46,16 @@ fn damage_to_a_replica_of_litestreams_is_caught() {
 fn damage_to_a_replica_with_small_pages_is_caught() {
     assert_eq!(try_all(&Theatre::of_fixture("v05-pages512").unwrap()), Vec::<String>::new());
 }
+
+/// A drill reads files that the newest state does not need a share a day; sabotage must not find that too late is missed.
+#[test]
+fn damage_to_large_files_is_not_left_to_a_later_day() {
+    let theatre = Theatre::of_large_files().unwrap();
+    assert!(theatre.stage.is_sound(), "undamaged: {:#?}", theatre.stage.undamaged());
+    let catalogue = theatre.catalogue();
+    let name = "wrong bytes in a file that only an older point needs";
+    let damage = catalogue.iter().find(|damage| damage.name == name).unwrap();
+    let trial = theatre.try_damage(damage, |_| Ok(())).unwrap();
+    assert_eq!(trial.outcome, Outcome::Caught, "{trial:#?}");
+    assert!(trial.is_as_expected(damage), "{trial:#?}");
+}

@@ -13,6 +13,7 @@ use seaworthy_tests::drill_support::{Surroundings, copy_tree, expected, fixture}
 use seaworthy_tests::dump::{dump, sha256_of_lines};
 use seaworthy_tests::stores::file_root;
 use serde_json::{Map, Value};
+use verifier::checks::Share;
 use verifier::drill::{Asked, Request, drill};
 use verifier::record::{Record, Verdict};
 
@@ -116,6 +117,7 @@ async fn drill_and_keep(world: &Surroundings, asked: &Asked, kept: &Path) -> Rec
         asked,
         last_pass: None,
         last_pass_record: None,
+        other_files: Share::OfTheDay,
         temporary: &world.temporary(),
         deadline: None,
         started_at: jiff::Timestamp::now(),

@@ -10,8 +10,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use replica::restore::{Plan, Restored, Selected, Target, points, publish, select};
 use replica::store::{FileStore, Store};
-use seaworthy_tests::s3_server::S3Server;
-use seaworthy_tests::stores::s3_root;
+use seaworthy_tests::stores::{litestreams_bucket, s3_root};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -159,17 +158,7 @@ async fn every_listed_point_is_restored_by_its_timestamp() {
 /// The tree as Litestream left it in a bucket, over the real protocol.
 #[tokio::test]
 async fn an_s3_tree_is_restored_over_s3() {
-    let server = S3Server::start();
-    let tree = fixture("v05-s3/objects/prod/app.db");
-    for level in fs::read_dir(tree).unwrap() {
-        let level = level.unwrap();
-        for file in fs::read_dir(level.path()).unwrap() {
-            let file = file.unwrap();
-            let (level, name) = (level.file_name(), file.file_name());
-            let key = format!("prod/app.db/{}/{}", level.display(), name.display());
-            server.replace(&key, fs::read(file.path()).unwrap());
-        }
-    }
+    let server = litestreams_bucket();
     let store = s3_root(&server, &server.endpoint, "prod/app.db").await.as_database();
     let dir = tempfile::tempdir().unwrap();
     let output = dir.path().join("app.db");

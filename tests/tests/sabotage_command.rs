@@ -6,6 +6,7 @@ use std::path::Path;
 
 use seaworthy_tests::drill_support::{Surroundings, fixture};
 use seaworthy_tests::process::run;
+use seaworthy_tests::stores::litestreams_bucket;
 use serde_json::Value;
 
 /// Every file below a directory, and its content.
@@ -66,5 +67,39 @@ fn without_a_healthy_backup_nothing_is_found_out() {
         let said_all = String::from_utf8(said_all).unwrap();
         assert!(said_all.contains(said) && said_all.contains("healthy backup"), "{said_all}");
     }
+    world.nothing_left().unwrap();
+}
+
+#[test]
+fn a_replica_in_a_bucket_is_only_read() {
+    let server = litestreams_bucket();
+    let before = server.keys();
+    // The rights to restore, and no other.
+    server.deny(&["PutObject", "CreateMultipartUpload", "DeleteObject", "DeleteObjects"]);
+    let world = Surroundings::new().unwrap();
+    let mut command = world.verifier().unwrap();
+    command.envs(server.environment()).args(["sabotage", &server.url("prod/app.db")]);
+    command.args(["--endpoint", &server.endpoint, "--json"]);
+    let report: Value = serde_json::from_slice(&run(&mut command, 0).unwrap().stdout).unwrap();
+    let trials = report["trials"].as_array().unwrap();
+    let caught = trials.iter().filter(|trial| trial["outcome"] == "caught").count();
+    assert!(caught > 40, "{report:#}");
+    world.nothing_left().unwrap();
+    let counts = server.counts();
+    assert_eq!(counts.total(), counts.get() + counts.list(), "nothing else was tried: {counts:?}");
+    // The plan of 8 files, the newest one's header, and documents: each is fetched once, not once a damage.
+    assert!(counts.get() < 20, "{counts:?}");
+    assert_eq!(server.keys(), before);
+}
+
+#[test]
+fn a_replica_of_v03_is_named_as_what_cannot_be_damaged() {
+    let world = Surroundings::new().unwrap();
+    world.copy_replica(&fixture("v03-file").join("replica"), "app").unwrap();
+    let output = run(world.verifier().unwrap().args(["sabotage", "app"]), 3).unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("app: a replica of Litestream v0.3, and sabotage knows"), "{said}");
+    assert_eq!(said.matches("HINT: ").count(), 1, "{said}");
+    assert!(said.contains("\nHINT: drill it as it is"), "{said}");
     world.nothing_left().unwrap();
 }

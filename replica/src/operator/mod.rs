@@ -1,5 +1,5 @@
 //! What both programs share towards the person who runs them: exit codes, messages, configuration
-//! files, logs, the `DATABASE` argument and a progress bar.
+//! files, logs, the `DATABASE` argument and progress bars.
 //!
 //! Invariants: stdout carries results only (logs, progress and errors go to stderr); an error ends
 //! in its `HINT:` lines; a wrong word in a configuration is refused, never ignored.
@@ -12,7 +12,7 @@ mod load;
 mod logging;
 mod stop;
 
-pub use bar::Bar;
+pub use bar::{Bar, Steps};
 pub use database::DatabaseArg;
 pub use duration::FriendlyDuration;
 pub use exit::{Exit, Usage, conclude, explain, usage};

@@ -32,7 +32,7 @@ pub use durable_point::{DurablePoint, durable_point};
 pub use foreign_keys::foreign_keys;
 pub use integrity::integrity;
 pub use open::{ends_at, open};
-pub use other_files::other_files;
+pub use other_files::{Share, other_files};
 pub use point::point;
 pub use schema::schema;
 pub use size::size;

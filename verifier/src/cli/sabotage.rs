@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use clap::Args;
-use replica::operator::{DatabaseArg, Exit, Stopped, explain};
+use replica::operator::{Bar, DatabaseArg, Exit, Steps, Stopped, explain};
 use replica::store::S3Options;
 
 use crate::cli::{document, print};
 use crate::config::Config;
+use crate::sabotage::{NoRoom, NotLtx};
 use crate::tasks::Verifier;
 
 /// The arguments.
@@ -35,16 +36,20 @@ pub(super) async fn run(config: Config, arguments: Sabotage) -> anyhow::Result<E
         region: arguments.region,
         force_path_style: None,
     };
-    let verifier = Verifier::new(config, given, Arc::new(|_| Arc::new(()))).await?;
-    let report = match verifier.sabotage(&arguments.database).await {
+    let verifier = Verifier::new(config, given, Arc::new(|bytes| Bar::new(bytes))).await?;
+    let steps = Steps::new();
+    let trial = Arc::new(move |number, of, damage: &str| steps.at(number, of, damage));
+    let report = match verifier.sabotage(&arguments.database, trial).await {
         Ok(report) => report,
         Err(error) if Exit::of(&error) == Exit::Usage || error.is::<Stopped>() => {
             return Err(error);
         }
         Err(error) => {
-            let hint =
-                "sabotage needs a healthy backup, and room for copies in TMPDIR: drill it first";
-            eprintln!("{}\nHINT: {hint}", explain(&error));
+            let mut told = explain(&error);
+            if !error.is::<NoRoom>() && !error.is::<NotLtx>() {
+                told.push_str("\nHINT: sabotage needs a healthy backup: drill it first");
+            }
+            eprintln!("{told}");
             return Ok(Exit::Inconclusive);
         }
     };

@@ -22,7 +22,7 @@ use replica::documents::{Heartbeat, Receipt};
 use replica::restore::{Progress, Restored, Selected};
 use replica::store::{Chain, Store};
 
-use crate::checks::{self, DurablePoint, out_of_time};
+use crate::checks::{self, DurablePoint, Share, out_of_time};
 use crate::drill::inspect::Subject;
 use crate::heartbeat;
 use crate::record::{Check, Record, Status, Verdict};
@@ -56,6 +56,8 @@ pub struct Request<'a> {
     pub last_pass: Option<Receipt>,
     /// The record of the last PASS, to compare schema and rows with.
     pub last_pass_record: Option<Record>,
+    /// How many of the files that the newest state does not need are read.
+    pub other_files: Share,
     /// Where the private directory is made.
     pub temporary: &'a Path,
     /// When the drill must have ended.
@@ -171,9 +173,9 @@ async fn attempt(request: &Request<'_>, draft: &mut Draft) -> Result<Option<Prov
         Err(error) => draft.record.checks.push(checks::no_rules(&error)),
     }
     if let (true, Copied::Ltx(selected, restored)) = (latest, &copied) {
-        let (at, deadline) = (request.started_at, request.deadline);
-        let (began, store) = (Instant::now(), &request.store);
-        let (check, files) = checks::other_files(store, selected, restored, at, deadline).await;
+        let share = (request.other_files, request.started_at);
+        let (began, store, deadline) = (Instant::now(), &request.store, request.deadline);
+        let (check, files) = checks::other_files(store, selected, restored, share, deadline).await;
         draft.note_other_files(check, files, began.elapsed());
     }
     Ok(match copied {
@@ -245,6 +247,7 @@ mod tests {
             asked: &Asked::LATEST,
             last_pass: None,
             last_pass_record: None,
+            other_files: Share::OfTheDay,
             temporary,
             deadline: None,
             started_at: Timestamp::now(),

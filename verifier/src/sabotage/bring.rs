@@ -6,12 +6,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use replica::format::{HEADER_SIZE, Header};
-use replica::restore::{Found, Plan, Target, find};
+use replica::restore::{Found, Plan, Progress, Target, find};
 use replica::store::{Key, LtxObject, Store, read_all};
 
+use crate::drill::ShowProgress;
 use crate::sabotage::room;
 use crate::sabotage::scratch::Scene;
 
@@ -22,24 +23,33 @@ const DOCUMENT_LIMIT_BYTES: usize = 1 << 20;
 /// Where the restored database will stand: beside the scratch copies.
 const DATABASE: &str = "undamaged.db";
 
+/// There is only a replica of Litestream v0.3, whose files the catalogue knows nothing of.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{url}: a replica of Litestream v0.3, and sabotage knows how to damage LTX files only\n\
+     HINT: drill it as it is; once the shipper (or Litestream v0.5) ships the database, sabotage can try that replica"
+)]
+pub struct NotLtx {
+    url: String,
+}
+
 /// Copies to `dir`, which lies in a private directory on the file system of `temporary`.
 pub(super) async fn bring(
     store: &dyn Store,
     dir: &Path,
     temporary: &Path,
+    progress: &ShowProgress,
 ) -> anyhow::Result<Scene> {
     let plan = match find(store, None, Target::Latest).await? {
         Found::Ltx(selected) => selected.plan,
-        Found::V03(_) => bail!(
-            "{}: written by Litestream v0.3, and sabotage knows how to damage LTX files only",
-            store.url()
-        ),
+        Found::V03(_) => return Err(NotLtx { url: store.url() }.into()),
     };
     let last = *plan.files.last().context("an empty plan")?;
     let newest = header(store, &plan, &last).await?;
     room::check(temporary, room::needed(&plan, &newest))?;
+    let progress = progress(plan.bytes());
     stream::iter(plan.files.iter())
-        .map(|file| copy(store, &plan, file, dir))
+        .map(|file| copy(store, &plan, file, dir, &*progress))
         .buffer_unordered(IN_FLIGHT)
         .try_collect::<()>()
         .await?;
@@ -71,7 +81,13 @@ async fn header(store: &dyn Store, plan: &Plan, file: &LtxObject) -> anyhow::Res
     Header::decode(bytes).with_context(|| format!("{}: damaged", store.locate(&key)))
 }
 
-async fn copy(store: &dyn Store, plan: &Plan, file: &LtxObject, dir: &Path) -> anyhow::Result<()> {
+async fn copy(
+    store: &dyn Store,
+    plan: &Plan,
+    file: &LtxObject,
+    dir: &Path,
+    progress: &dyn Progress,
+) -> anyhow::Result<()> {
     let key = plan.key(file);
     let path = dir.join(key.file_path());
     if let Some(parent) = path.parent() {
@@ -81,6 +97,7 @@ async fn copy(store: &dyn Store, plan: &Plan, file: &LtxObject, dir: &Path) -> a
     let mut out = File::create(&path)?;
     while let Some(piece) = reader.next().await? {
         out.write_all(&piece).with_context(|| format!("write {}", path.display()))?;
+        progress.fetched(piece.len() as u64);
     }
     Ok(out.set_times(FileTimes::new().set_modified(SystemTime::from(file.modified)))?)
 }

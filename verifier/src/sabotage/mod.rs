@@ -30,9 +30,11 @@ use jiff::Timestamp;
 use replica::documents::Receipt;
 use replica::store::{FileStore, Store};
 
-use crate::drill::{Asked, Drilled, Request, Workspace, drill};
+use crate::checks::Share;
+use crate::drill::{Asked, Drilled, Request, ShowProgress, Workspace, drill};
 use crate::record::{Record, Verdict};
 
+pub use bring::NotLtx;
 pub use damage::{Applied, Damage, Expected, catalogue};
 pub use outcome::{Outcome, Trial};
 pub use report::Report;
@@ -57,10 +59,11 @@ impl Stage {
         store: &dyn Store,
         last_pass: (Option<Receipt>, Option<Record>),
         temporary: &Path,
+        progress: &ShowProgress,
     ) -> anyhow::Result<Self> {
         let workspace = Workspace::create(temporary).context("create scratch directory")?;
         let undamaged = workspace.path().join("undamaged");
-        let scene = bring::bring(store, &undamaged, temporary).await?;
+        let scene = bring::bring(store, &undamaged, temporary, progress).await?;
         let drilled = probe(&undamaged, last_pass, workspace.path()).await;
         if let Some(proven) = drilled.proven {
             fs::rename(proven.workspace.copy(), &scene.database).context("keep restored copy")?;
@@ -126,6 +129,18 @@ impl Stage {
     }
 }
 
+/// Is told which damage is tried next: its number (from 1), how many there are, its name.
+pub type ShowTrial = Arc<dyn Fn(usize, usize, &str) + Send + Sync>;
+
+/// What is shown meanwhile.
+#[derive(Clone)]
+pub struct Show {
+    /// The copying of the chain.
+    pub copying: ShowProgress,
+    /// The damages.
+    pub trial: ShowTrial,
+}
+
 /// Tries every damage of the catalogue on copies of a replica's newest chain.
 ///
 /// # Errors
@@ -135,19 +150,22 @@ pub async fn sabotage(
     store: &dyn Store,
     last_pass: (Option<Receipt>, Option<Record>),
     temporary: &Path,
+    show: &Show,
 ) -> anyhow::Result<Report> {
-    let stage = Stage::set(store, last_pass, temporary).await?;
+    let stage = Stage::set(store, last_pass, temporary, &show.copying).await?;
     let mut trials = Vec::new();
     if stage.is_sound() {
-        for damage in catalogue(stage.scene()) {
+        let damages = catalogue(stage.scene());
+        for (number, damage) in (1..).zip(&damages) {
             tracing::info!(db = database, damage = damage.name, "damaging a scratch copy");
-            trials.push(stage.try_damage(&damage, |_| Ok(())).await?);
+            (show.trial)(number, damages.len(), &damage.name);
+            trials.push(stage.try_damage(damage, |_| Ok(())).await?);
         }
     }
     Ok(Report::new(database, &stage, trials))
 }
 
-/// A drill of a replica on this disk, as any other but for its witness.
+/// A drill of a replica on this disk, as any other but for its witness, and that it leaves no file to a later day.
 async fn probe(
     dir: &Path,
     (last_pass, last_pass_record): (Option<Receipt>, Option<Record>),
@@ -159,6 +177,7 @@ async fn probe(
         asked: &Asked::LATEST,
         last_pass,
         last_pass_record,
+        other_files: Share::Everything,
         temporary,
         deadline: None,
         started_at: Timestamp::now(),

@@ -11,7 +11,7 @@ use replica::documents::Receipt;
 use replica::store::{Key, S3Options, Store, StoreError, read_all};
 
 use crate::alert::{Story, drill_mail};
-use crate::checks::out_of_time;
+use crate::checks::{Share, out_of_time};
 use crate::config::Config;
 use crate::databases::{Database, Databases, databases};
 use crate::drill::{Asked, Draft, Drilled, Request, Workspace, drill, within};
@@ -88,6 +88,7 @@ impl Verifier {
             asked: &asked,
             last_pass: witness.last_pass.clone(),
             last_pass_record: witness.record.take(),
+            other_files: Share::OfTheDay,
             temporary,
             deadline: task.deadline,
             started_at,

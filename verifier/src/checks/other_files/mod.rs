@@ -23,6 +23,8 @@ use crate::checks::{LISTED, vanished};
 use crate::record::{Check, DamagedFile, OtherFiles, Status};
 use crate::words::in_words;
 
+pub use share::Share;
+
 const NAME: &str = "other_files";
 /// Small files read at once: each is one request, and has one piece in memory.
 const CONCURRENT_FILES: usize = 16;
@@ -32,12 +34,12 @@ const SMALL: u64 = 1 << 20;
 /// What was found in one file.
 type Found = (Chain, LtxObject, Result<(), RestoreError>);
 
-/// Reads the share of the other files that is due.
+/// Reads a share of the other files: the one that is due on the day of `at`, or everything.
 pub async fn other_files(
     store: &Arc<dyn Store>,
     selected: &Selected,
     restored: &Restored,
-    at: jiff::Timestamp,
+    (share, at): (Share, jiff::Timestamp),
     deadline: Option<Instant>,
 ) -> (Check, Option<OtherFiles>) {
     let inventories = match inventories(store, selected).await {
@@ -56,7 +58,10 @@ pub async fn other_files(
         .flat_map(|inventory| inventory.files.iter().map(|file| (inventory.chain, *file)))
         .filter(|(chain, file)| *chain != selected.plan.chain || !needed(file));
     let mut found = OtherFiles { of: others.clone().count(), ..OtherFiles::default() };
-    let (due, whole) = share::due(others, at);
+    let (due, whole) = match share {
+        Share::OfTheDay => share::due(others, at),
+        Share::Everything => (others.collect(), true),
+    };
     let (small, large): (Vec<_>, Vec<_>) =
         due.into_iter().partition(|(_, file)| file.size <= SMALL);
     let read = |(chain, file): (Chain, LtxObject)| {

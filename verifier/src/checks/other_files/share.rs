@@ -25,6 +25,15 @@ const FEW_BYTES: u64 = 64 << 20;
 
 const SECONDS_PER_DAY: i64 = 24 * 60 * 60;
 
+/// How many of the files a drill reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Share {
+    /// Those that are due on its day.
+    OfTheDay,
+    /// All, however many and large they are.
+    Everything,
+}
+
 /// The files that are due on the day of `at`, in the order in which they are to be read, and whether all of them are.
 #[must_use]
 pub fn due(
