@@ -118,6 +118,23 @@ mod tests {
     }
 
     #[test]
+    fn many_problems_are_cut_short() {
+        let (_dir, path) = database(SQL, |file| {
+            let mut bytes = vec![0; usize::try_from(file.metadata().unwrap().len()).unwrap()];
+            file.read_exact_at(&mut bytes, 0).unwrap();
+            for at in 0..bytes.len() - 5 {
+                if &bytes[at..at + 5] == b"value" && at / 4096 < 4 {
+                    file.write_all_at(b"valuE", at as u64).unwrap();
+                }
+            }
+        });
+        let check = integrity(&open(&path, None).unwrap());
+        assert_eq!(check.status, Status::Fail);
+        assert_eq!(check.detail.lines().count(), LISTED + 1, "{}", check.detail);
+        assert!(check.detail.ends_with("\n… and more"), "{}", check.detail);
+    }
+
+    #[test]
     fn an_unknown_collation_is_unchecked_but_structural_damage_still_fails() {
         let sql = format!(
             "{SQL}; CREATE TABLE c(x COLLATE NOCASE UNIQUE); INSERT INTO c VALUES (1), (2);"
@@ -134,6 +151,16 @@ mod tests {
         assert_eq!(check.status, Status::Unchecked, "{}", check.detail);
         assert!(check.detail.contains("APPCOL"), "{}", check.detail);
 
+        // What SQLite only reports, and what stops it.
+        let (_dir, differing) = database(&sql, |file| {
+            rename(file);
+            let mut bytes = vec![0; usize::try_from(file.metadata().unwrap().len()).unwrap()];
+            file.read_exact_at(&mut bytes, 0).unwrap();
+            let at = bytes.windows(11).position(|window| window == b"value 00250").unwrap();
+            file.write_all_at(b"valuE", at as u64).unwrap();
+        });
+        let check = integrity(&open(&differing, None).unwrap());
+        assert!(check.status == Status::Fail && check.detail.contains("index i"), "{check:?}");
         std::fs::File::options()
             .write(true)
             .open(&path)

@@ -174,6 +174,19 @@ mod tests {
         });
         assert_eq!(old.status, Status::Pass, "a count of an old SQLite's is not believed");
         assert_eq!(old.detail, "2 pages of 4096 bytes, as the chain says");
+        let none = check(2, |file| file.write_all_at(&[0; 4], 28).unwrap());
+        assert_eq!(none.detail, "2 pages of 4096 bytes, as the chain says", "no count is none");
+    }
+
+    #[test]
+    fn the_largest_pages_are_a_one_in_the_header() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("copy.db");
+        let sql = "PRAGMA page_size = 65536; CREATE TABLE t(x)";
+        Connection::open(&path).unwrap().execute_batch(sql).unwrap();
+        let (check, found) = size(&path, None, None);
+        assert_eq!(check.detail, "2 pages of 65536 bytes, as the file, page 1 say");
+        assert_eq!(found.unwrap().page_count, 2);
     }
 
     #[test]
@@ -181,11 +194,15 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("copy.db");
         Connection::open(&path).unwrap().execute_batch("CREATE TABLE t(x)").unwrap();
-        let generation = "0192f0c1-2345-7abc-8def-0123456789ab";
-        let chain = Chain::Generation(generation.parse().unwrap());
-        for (txid, pages, status) in
-            [("1", 2, Status::Pass), ("1", 3, Status::Fail), ("2", 3, Status::Pass)]
-        {
+        let (this, other) =
+            ("0192f0c1-2345-7abc-8def-0123456789ab", "0192f0c1-2345-7abc-8def-0123456789ac");
+        let chain = Chain::Generation(this.parse().unwrap());
+        for (generation, txid, pages, status) in [
+            (this, "1", 2, Status::Pass),
+            (this, "1", 3, Status::Fail),
+            (this, "2", 3, Status::Pass),
+            (other, "1", 3, Status::Pass),
+        ] {
             let at = "2026-11-22T09:00:00Z";
             let heartbeat = serde_json::from_value(serde_json::json!({
                 "version": 1, "generation": generation, "page_size": 4096, "page_count": pages,

@@ -218,7 +218,7 @@ mod tests {
 
     #[test]
     fn a_scrub_must_be_clean_and_recent() {
-        let wrong = heartbeat(NOW, Some(("2026-11-21T09:00:00Z", 3)));
+        let wrong = heartbeat(NOW, Some(("2026-11-21T09:00:00Z", 1)));
         assert_eq!(status(true, true, Some(&wrong)), Status::Fail);
         let old = heartbeat(NOW, Some(("2026-11-20T08:59:59Z", 0)));
         assert_eq!(status(true, true, Some(&old)), Status::Fail);

@@ -207,6 +207,41 @@ mod tests {
         assert_eq!(check.detail, "4 table(s), 3 row(s); virtual, not counted: notes");
     }
 
+    /// The check of a database in a file, whose bytes `damage` changes.
+    fn check_file(sql: &str, damage: impl Fn(&std::fs::File)) -> Check {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("copy.db");
+        Connection::open(&path).unwrap().execute_batch(sql).unwrap();
+        damage(&std::fs::File::options().write(true).open(&path).unwrap());
+        tables(&crate::checks::open(&path, None).unwrap(), None, &[]).0
+    }
+
+    #[test]
+    fn a_table_that_cannot_be_read_fails_whatever_its_indexes_say() {
+        use std::os::unix::fs::FileExt;
+        let sql = "CREATE TABLE t(x, a, b, c, d, e); CREATE INDEX i ON t(x); \
+                   INSERT INTO t VALUES (1, 2, 3, 4, 5, 6)";
+        assert_eq!(check_file(sql, |_| ()).status, Status::Pass);
+        // Page 2 is the table, page 3 the index.
+        let check = check_file(sql, |file| file.write_all_at(&[0; 4096], 4096).unwrap());
+        assert_eq!(check.status, Status::Fail, "{}", check.detail);
+        assert!(check.detail.starts_with("t: "), "{}", check.detail);
+    }
+
+    #[test]
+    fn a_virtual_table_fails_where_it_is_corrupt_and_is_unchecked_where_it_is_unknown() {
+        let corrupt = "CREATE VIRTUAL TABLE places USING rtree(id, low, high); \
+                       UPDATE places_node SET data = x'00'";
+        let check = check_file(corrupt, |_| ());
+        assert_eq!(check.status, Status::Fail, "{}", check.detail);
+        assert!(check.detail.starts_with("places: "), "{}", check.detail);
+        let unknown = "PRAGMA writable_schema = ON; INSERT INTO sqlite_schema VALUES \
+                       ('table', 'odd', 'odd', 0, 'CREATE VIRTUAL TABLE odd USING nobodys(x)')";
+        let check = check_file(unknown, |_| ());
+        assert_eq!(check.status, Status::Unchecked, "{}", check.detail);
+        assert!(check.detail.contains("no such module: nobodys"), "{}", check.detail);
+    }
+
     fn check(now: &[(&str, u64)], earlier: &[(&str, u64)], ruled: &[&str]) -> Check {
         let db = Connection::open_in_memory().unwrap();
         for (name, rows) in now {
