@@ -52,6 +52,9 @@ fn damage_to_a_replica_with_small_pages_is_caught() {
 fn damage_to_large_files_is_not_left_to_a_later_day() {
     let theatre = Theatre::of_large_files().unwrap();
     assert!(theatre.stage.is_sound(), "undamaged: {:#?}", theatre.stage.undamaged());
+    let files = &theatre.stage.scene().files;
+    let newest: u64 = files.iter().rev().take(2).map(|file| file.size).sum();
+    assert!(newest > 64 << 20, "{files:#?}");
     let catalogue = theatre.catalogue();
     let name = "wrong bytes in a file that only an older point needs";
     let damage = catalogue.iter().find(|damage| damage.name == name).unwrap();
