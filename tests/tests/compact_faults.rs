@@ -10,7 +10,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use replica::format::Txid;
+use replica::format::{Decoder, Level, Txid, TxidRange};
 use replica::restore::Inventory;
 use replica::store::{Key, LtxKey, PutOutcome, Store};
 use seaworthy_tests::drill_support::Surroundings;
@@ -23,7 +23,7 @@ use serde_json::Value;
 use verifier::checks::Share;
 use verifier::compact::{Bench, Report, compact_chain, promote};
 use verifier::drill::{Asked, Proven, Request, drill};
-use verifier::record::Verdict;
+use verifier::record::{Status, Verdict};
 
 const FAULTS: [Fault; 6] =
     [Fault::Before, Fault::After, Fault::Late(3), Fault::Late(90), Fault::Denied, Fault::Truncated];
@@ -47,13 +47,22 @@ async fn filled(made: &MadeChain, condition: Condition) -> Arc<dyn Store> {
 /// A run; `None` where the store could not be listed.
 async fn compact(store: &Arc<dyn Store>, made: &MadeChain) -> Option<Report> {
     let mut inventory = Inventory::read(&**store, made.chain).await.ok()?;
+    Some(compact_listed(store, &mut inventory, made).await)
+}
+
+/// A run on an earlier listing.
+async fn compact_listed(
+    store: &Arc<dyn Store>,
+    inventory: &mut Inventory,
+    made: &MadeChain,
+) -> Report {
     let directory = tempfile::tempdir().unwrap();
     let bench = Bench { store: Arc::clone(store), directory: directory.path(), deadline: None };
     let mut report = Report::new("app");
     let limit = Txid::new(made.newest()).unwrap();
-    compact_chain(&bench, &mut inventory, limit, &mut report).await;
+    compact_chain(&bench, inventory, limit, &mut report).await;
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0, "left behind");
-    Some(report)
+    report
 }
 
 /// What there is now is what was shipped and some of what an undisturbed run makes, and states restore as ever.
@@ -112,6 +121,63 @@ async fn however_often_the_store_fails_every_state_restores_and_a_later_run_comp
 }
 
 const SMALL: Recipe = Recipe { seed: 7, txids: 40, page_size: 4096, checksummed: true };
+
+#[tokio::test]
+async fn a_merged_file_bears_the_time_of_its_last_input() {
+    let made = MadeChain::make(Recipe { txids: 130, ..SMALL });
+    let store = filled(&made, Condition::Honoured).await;
+    compact(&store, &made).await.unwrap();
+    let time = |content: &Bytes| Decoder::new(content.as_ref()).unwrap().header().timestamp;
+    let after = contents(&*store, made.chain).await;
+    let merged: Vec<_> = after.iter().filter(|(key, _)| key.level.get() == 1).collect();
+    assert_eq!(merged.len(), 2);
+    for (key, content) in merged {
+        let last = &made.files[usize::try_from(key.txids.max().get()).unwrap() - 1];
+        assert_eq!(time(content), time(&last.1), "a restore to a time would choose another state");
+    }
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_one_window_stops_no_other_one() {
+    let made = MadeChain::make(Recipe { txids: 800, page_size: 512, ..SMALL });
+    let store = filled(&made, Condition::Honoured).await;
+    let mut inventory = Inventory::read(&*store, made.chain).await.unwrap();
+    // The first is damaged; of the second one input is longer than listed; the third's place is taken since.
+    let mut damaged = made.files[20].1.to_vec();
+    damaged[200] ^= 1;
+    store.put_document(&Key::Ltx(made.files[20].0), damaged.into()).await.unwrap();
+    let longer = [made.files[80].1.as_ref(), b"more"].concat();
+    store.put_document(&Key::Ltx(made.files[80].0), longer.into()).await.unwrap();
+    let txids = TxidRange::new(Txid::new(128).unwrap(), Txid::new(191).unwrap()).unwrap();
+    let taken = LtxKey { chain: made.chain, level: Level::new(1).unwrap(), txids };
+    store.put_document(&Key::Ltx(taken), made.files[9].1.clone()).await.unwrap();
+    let report = compact_listed(&store, &mut inventory, &made).await;
+    assert_eq!((report.levels[&1].files_out, report.windows_left), (9, 3), "{report:?}");
+    let mut found: Vec<_> =
+        report.findings.iter().map(|finding| (finding.name.as_str(), finding.status)).collect();
+    found.sort_by_key(|(name, _)| *name);
+    let window = "window: level 1 0000000000000";
+    assert_eq!(found.len(), 3, "{found:?}");
+    for ((name, status), (txid, expected)) in
+        found.iter().zip([("002", Status::Fail), ("040", Status::Error), ("080", Status::Error)])
+    {
+        assert!(name.starts_with(&format!("{window}{txid}")), "{found:?}");
+        assert_eq!(*status, expected, "{found:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_store_out_of_reach_is_not_asked_for_every_window() {
+    let made = MadeChain::make(Recipe { txids: 800, page_size: 512, ..SMALL });
+    let store = filled(&made, Condition::Honoured).await;
+    let mut inventory = Inventory::read(&*store, made.chain).await.unwrap();
+    let faults = Faults::default();
+    faults.outage(true);
+    let faulty: Arc<dyn Store> = Arc::new(FaultyStore::new(store, faults.clone()));
+    let report = compact_listed(&faulty, &mut inventory, &made).await;
+    assert_eq!((report.verdict, report.windows_left), (Verdict::Inconclusive, 12));
+    assert!(faults.calls() <= 4 * 64, "{} calls", faults.calls());
+}
 
 /// A copy of the newest state that a drill has passed.
 async fn proven(store: &Arc<dyn Store>, temporary: &Path) -> Proven {

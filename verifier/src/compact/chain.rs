@@ -177,3 +177,42 @@ fn missing(inventory: &Inventory, gap: &Gap) -> String {
         inventory.chain
     )
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use replica::format::TxidRange;
+
+    use super::*;
+
+    #[test]
+    fn nothing_after_what_the_shipper_calls_durable_is_merged() {
+        let generation = |last| format!("0192f0c1-2345-7abc-8def-01234567890{last}");
+        let txid = |number| Txid::new(number).unwrap();
+        let file = |number| LtxObject {
+            level: Level::SYNC,
+            txids: TxidRange::single(txid(number)),
+            size: 1,
+            modified: Timestamp::UNIX_EPOCH,
+        };
+        let chain = Chain::Generation(generation(1).parse().unwrap());
+        let inventory = Inventory { chain, files: (1..=9).map(file).collect() };
+        let beat = |last, durable: Option<u64>| -> Heartbeat {
+            serde_json::from_value(serde_json::json!({
+                "version": 1, "generation": generation(last), "page_size": 4096, "page_count": 1,
+                "txid": durable.map(txid),
+                "written_at": "2026-11-22T09:00:00Z", "synced_at": null,
+                "last_transaction_at": null, "wal_bytes": 0, "last_error": null,
+                "shipper_version": "0.1.0", "sqlite_version": "3", "host": "web-1",
+            }))
+            .unwrap()
+        };
+        assert_eq!(limit(&inventory, None), Some(txid(9)));
+        assert_eq!(limit(&inventory, Some(&beat(1, Some(7)))), Some(txid(7)));
+        assert_eq!(limit(&inventory, Some(&beat(1, Some(12)))), Some(txid(9)));
+        assert_eq!(limit(&inventory, Some(&beat(1, None))), None);
+        assert_eq!(limit(&inventory, Some(&beat(2, Some(7)))), Some(txid(9)), "of another one");
+        assert_eq!(limit(&Inventory { chain, files: Vec::new() }, None), None);
+    }
+}
