@@ -85,6 +85,13 @@ async fn a_snapshot_is_made_of_a_proven_copy_and_litestream_reads_it_all() {
         let expected = checksummed.then_some(made.state(200).checksum);
         assert_eq!(decoder.finish().unwrap().post_apply, expected);
 
+        // Litestream's `-timestamp` goes by the time beside a file, too.
+        for file in &inventory.files {
+            let key = LtxKey { chain: made.chain, level: file.level, txids: file.txids };
+            let content = replica::store::read_all(&*store, &Key::Ltx(key), 1 << 30).await.unwrap();
+            let header = *Decoder::new(content.as_ref()).unwrap().header();
+            assert_eq!(file.modified, header.timestamp, "{key:?}");
+        }
         for txid in (1..=200).step_by(7) {
             made.restores(&store, &inventory, txid).await;
         }
