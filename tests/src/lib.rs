@@ -15,6 +15,7 @@ pub mod memory_store;
 pub mod model;
 pub mod mount;
 pub mod process;
+pub mod progress;
 pub mod s3_server;
 pub mod scene;
 pub mod shipped;

@@ -13,7 +13,6 @@ use seaworthy_tests::drill_support::{Surroundings, copy_tree, expected, fixture}
 use seaworthy_tests::dump::{dump, sha256_of_lines};
 use seaworthy_tests::stores::file_root;
 use serde_json::{Map, Value};
-use verifier::checks::Share;
 use verifier::drill::{Asked, Request, drill};
 use verifier::record::{Record, Verdict};
 
@@ -111,19 +110,10 @@ async fn drill_and_keep(world: &Surroundings, asked: &Asked, kept: &Path) -> Rec
         std::fs::hard_link(workspace.path().join("copy.db"), &to).unwrap();
         Arc::new(())
     };
-    let request = Request {
-        database: "app",
-        store: file_root(&world.replica("app")).await.as_database(),
-        asked,
-        last_pass: None,
-        last_pass_record: None,
-        other_files: Share::OfTheDay,
-        temporary: &world.temporary(),
-        deadline: None,
-        started_at: jiff::Timestamp::now(),
-        progress: Arc::new(keep),
-    };
-    drill(&request).await.record
+    let store = file_root(&world.replica("app")).await.as_database();
+    let temporary = world.temporary();
+    let request = Request::new("app", store, asked, &temporary);
+    drill(&Request { progress: Arc::new(keep), ..request }).await.record
 }
 
 /// Every row and every statement of the schema, not only the counts.

@@ -7,15 +7,14 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use replica::restore::Progress;
 use seaworthy_tests::drill_support::{GENERATION, Surroundings, detail, ship_snapshot, status};
 use seaworthy_tests::process::run;
+use seaworthy_tests::progress::Fetched;
 use seaworthy_tests::s3_server::S3Server;
 use seaworthy_tests::stores::{file_root, litestreams_bucket};
 use serde_json::Value;
-use verifier::checks::Share;
 use verifier::drill::{Asked, Request, drill};
 use verifier::record::{Status, Verdict};
 
@@ -90,16 +89,6 @@ fn the_rights_to_restore_are_enough() {
     assert_eq!(world.recorded().unwrap(), [record]);
 }
 
-/// Bytes that were handed to the decoder.
-#[derive(Default)]
-struct Fetched(AtomicU64);
-
-impl Progress for Fetched {
-    fn fetched(&self, bytes: u64) {
-        self.0.fetch_add(bytes, Ordering::Relaxed);
-    }
-}
-
 #[tokio::test]
 async fn a_copy_that_has_no_room_is_refused_by_its_size_before_it_is_fetched() {
     const PAGES: u32 = 4_000_000_000;
@@ -118,17 +107,11 @@ async fn a_copy_that_has_no_room_is_refused_by_its_size_before_it_is_fetched() {
 
     let fetched = Arc::new(Fetched::default());
     let shown = Arc::clone(&fetched);
+    let store = file_root(&world.replica("app")).await.as_database();
+    let temporary = world.temporary();
     let request = Request {
-        database: "app",
-        store: file_root(&world.replica("app")).await.as_database(),
-        asked: &Asked::LATEST,
-        last_pass: None,
-        last_pass_record: None,
-        other_files: Share::OfTheDay,
-        temporary: &world.temporary(),
-        deadline: None,
-        started_at: jiff::Timestamp::now(),
         progress: Arc::new(move |_| -> Arc<dyn Progress> { shown.clone() }),
+        ..Request::new("app", store, &Asked::LATEST, &temporary)
     };
     let record = drill(&request).await.record;
     world.nothing_left().unwrap();
@@ -141,6 +124,6 @@ async fn a_copy_that_has_no_room_is_refused_by_its_size_before_it_is_fetched() {
     let (available, hint) = available.split_once(" available\nHINT: ").expect(&check.detail);
     assert!(available.parse::<u64>().unwrap() < needed, "{}", check.detail);
     assert!(hint.starts_with("give the temporary directory room (TMPDIR; in Lambda"), "{hint}");
-    let fetched = fetched.0.load(Ordering::Relaxed);
+    let fetched = fetched.bytes();
     assert!(fetched < OBJECT_BYTES / 1000, "{fetched} bytes were fetched for nothing");
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use rusqlite::Connection;
 use seaworthy_tests::application::Application;
 use seaworthy_tests::drill_support::{self, Surroundings};
+use seaworthy_tests::process::Process;
 use seaworthy_tests::scene::Scene;
 use seaworthy_tests::shipping::until_it_says;
 use seaworthy_tests::{bank, writer};
@@ -18,13 +19,19 @@ use seaworthy_tests::{bank, writer};
 const TURN: Duration = Duration::from_millis(500);
 const LIMIT: Duration = Duration::from_secs(60);
 
-#[test]
-fn deleted_and_created_anew() {
+/// A shipper whose database was written, and then deleted.
+fn deleted() -> (Scene, Process) {
     let scene = Scene::new(4096, 0).unwrap();
-    let mut shipper = scene.start().unwrap();
+    let shipper = scene.start().unwrap();
     scene.work(&[]).unwrap();
     fs::remove_file(&scene.source).unwrap();
     scene.remove_log();
+    (scene, shipper)
+}
+
+#[test]
+fn deleted_and_created_anew() {
+    let (scene, mut shipper) = deleted();
     std::thread::sleep(TURN);
     bank::create(&scene.source, 8192, 1).unwrap();
     let commits = scene.work(&[]).unwrap();
@@ -36,11 +43,7 @@ fn deleted_and_created_anew() {
 /// The stop's final sync does not wait for the pause to be over, and ships what was committed since.
 #[test]
 fn stopped_in_the_middle_of_a_doubt() {
-    let scene = Scene::new(4096, 0).unwrap();
-    let mut shipper = scene.start().unwrap();
-    scene.work(&[]).unwrap();
-    fs::remove_file(&scene.source).unwrap();
-    scene.remove_log();
+    let (scene, mut shipper) = deleted();
     bank::create(&scene.source, 4096, 0).unwrap();
     let commits = scene.work(&[]).unwrap();
     until_it_says(&mut shipper, "what differs is caught up in").unwrap();

@@ -8,7 +8,6 @@ use std::io::Cursor;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -23,6 +22,7 @@ use replica::store::{
     PutOutcome, Store, StoreError,
 };
 use seaworthy_tests::process::repository;
+use seaworthy_tests::progress::Fetched;
 
 const PAGE: u32 = 512;
 
@@ -359,28 +359,18 @@ impl Store for Stuck {
     }
 }
 
-/// Counts, and tells whether anything came.
-#[derive(Default)]
-struct Counted(AtomicU64);
-
-impl Progress for Counted {
-    fn fetched(&self, bytes: u64) {
-        self.0.fetch_add(bytes, Ordering::SeqCst);
-    }
-}
-
 #[tokio::test]
 async fn a_cancelled_restore_leaves_nothing() {
     let fixture = repository().join("tests/fixtures/v05-file/replica");
     let store: Arc<dyn Store> = Arc::new(Stuck(FileStore::new(fixture)));
     let plan = select(store.as_ref(), None, Target::Latest).await.unwrap().plan;
     let dir = tempfile::tempdir().unwrap();
-    let progress = Arc::new(Counted::default());
+    let progress = Arc::new(Fetched::default());
     let output = dir.path().join("app.db");
     let work = publish(store, &plan, &output, false, Arc::clone(&progress) as Arc<dyn Progress>);
     let half_way = async {
         // Everything but the snapshot, which is the oldest and so the last.
-        while progress.0.load(Ordering::SeqCst) < plan.bytes() - plan.files[0].size {
+        while progress.bytes() < plan.bytes() - plan.files[0].size {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file");
@@ -398,11 +388,11 @@ async fn progress_adds_up_to_the_plan() {
     let store: Arc<dyn Store> = Arc::new(FileStore::new(fixture));
     let plan = select(store.as_ref(), None, Target::Latest).await.unwrap().plan;
     let dir = tempfile::tempdir().unwrap();
-    let progress = Arc::new(Counted::default());
+    let progress = Arc::new(Fetched::default());
     let told = Arc::clone(&progress) as Arc<dyn Progress>;
     let output = dir.path().join("app.db");
     publish(Arc::clone(&store), &plan, &output, false, told).await.unwrap();
-    assert_eq!(progress.0.load(Ordering::SeqCst), plan.bytes());
+    assert_eq!(progress.bytes(), plan.bytes());
     // Quicker than somebody else is not enough: the output must not be there at the end either.
     let again = publish(store, &plan, &output, false, Arc::new(())).await;
     assert!(matches!(again, Err(RestoreError::OutputExists { .. })));

@@ -68,6 +68,30 @@ pub struct Request<'a> {
     pub progress: ShowProgress,
 }
 
+impl<'a> Request<'a> {
+    /// A drill that begins now, without a witness, a deadline, or anybody to show progress to.
+    #[must_use]
+    pub fn new(
+        database: &'a str,
+        store: Arc<dyn Store>,
+        asked: &'a Asked,
+        temporary: &'a Path,
+    ) -> Self {
+        Self {
+            database,
+            store,
+            asked,
+            last_pass: None,
+            last_pass_record: None,
+            other_files: Share::OfTheDay,
+            temporary,
+            deadline: None,
+            started_at: Timestamp::now(),
+            progress: Arc::new(|_| Arc::new(())),
+        }
+    }
+}
+
 /// What a drill leaves behind.
 #[derive(Debug)]
 pub struct Drilled {
@@ -241,21 +265,12 @@ mod tests {
         temporary: &'a Path,
         begun: impl Fn() + Send + Sync + 'static,
     ) -> Request<'a> {
-        Request {
-            database: "app",
-            store: root.as_database(),
-            asked: &Asked::LATEST,
-            last_pass: None,
-            last_pass_record: None,
-            other_files: Share::OfTheDay,
-            temporary,
-            deadline: None,
-            started_at: Timestamp::now(),
-            progress: Arc::new(move |_| -> Arc<dyn Progress> {
-                begun();
-                Arc::new(())
-            }),
-        }
+        let progress = move |_| -> Arc<dyn Progress> {
+            begun();
+            Arc::new(())
+        };
+        let request = Request::new("app", root.as_database(), &Asked::LATEST, temporary);
+        Request { progress: Arc::new(progress), ..request }
     }
 
     /// A drill of a copy of a replica whose newest object is deleted after it was listed, `times`

@@ -26,7 +26,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
-use jiff::Timestamp;
 use replica::documents::Receipt;
 use replica::store::{FileStore, Store};
 
@@ -171,17 +170,8 @@ async fn probe(
     (last_pass, last_pass_record): (Option<Receipt>, Option<Record>),
     temporary: &Path,
 ) -> Drilled {
-    drill(&Request {
-        database: "scratch",
-        store: Arc::new(FileStore::new(dir.to_owned())),
-        asked: &Asked::LATEST,
-        last_pass,
-        last_pass_record,
-        other_files: Share::Everything,
-        temporary,
-        deadline: None,
-        started_at: Timestamp::now(),
-        progress: Arc::new(|_| Arc::new(())),
-    })
-    .await
+    let store = Arc::new(FileStore::new(dir.to_owned()));
+    let request = Request::new("scratch", store, &Asked::LATEST, temporary);
+    let other_files = Share::Everything;
+    drill(&Request { last_pass, last_pass_record, other_files, ..request }).await
 }
