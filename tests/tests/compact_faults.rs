@@ -7,7 +7,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use jiff::Timestamp;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use replica::format::{Decoder, Level, Txid, TxidRange};
@@ -20,7 +19,6 @@ use seaworthy_tests::memory_store::{Condition, MemoryStore};
 use seaworthy_tests::mount::Mount;
 use seaworthy_tests::stores::file_root;
 use serde_json::Value;
-use verifier::checks::Share;
 use verifier::compact::{Bench, Report, compact_chain, promote};
 use verifier::drill::{Asked, Proven, Request, drill};
 use verifier::record::{Status, Verdict};
@@ -181,19 +179,7 @@ async fn a_store_out_of_reach_is_not_asked_for_every_window() {
 
 /// A copy of the newest state that a drill has passed.
 async fn proven(store: &Arc<dyn Store>, temporary: &Path) -> Proven {
-    let request = Request {
-        database: "app",
-        store: Arc::clone(store),
-        asked: &Asked::Latest,
-        last_pass: None,
-        last_pass_record: None,
-        other_files: Share::OfTheDay,
-        temporary,
-        deadline: None,
-        started_at: Timestamp::now(),
-        progress: Arc::new(|_| Arc::new(())),
-    };
-    drill(&request).await.proven.unwrap()
+    drill(&Request::new("app", Arc::clone(store), &Asked::LATEST, temporary)).await.proven.unwrap()
 }
 
 #[tokio::test]
@@ -270,11 +256,13 @@ async fn a_full_disk_leaves_nothing_half_written_and_says_what_to_do() {
     let reference = contents(&**store, made.chain).await;
 
     let (world, store) = &worlds[1];
-    let mount = Mount::new(&world.temporary(), "size=4k,mode=700");
+    // Two files of a page each need not meet in one page, so the names run out first: at the directories' number none fits.
+    let room = |pages: u32| format!("size={}k,nr_inodes={}", pages * 4, pages + 1);
+    let mount = Mount::new(&world.temporary(), &format!("{},mode=700", room(1)));
     let (mut while_merging, mut while_promoting) = (0, 0);
     let mut completed = false;
     for pages in 1..400 {
-        mount.become_like(&format!("size={}k", pages * 4));
+        mount.become_like(&room(pages));
         let (code, report) = verifier_compact(world);
         if code == Some(0) {
             completed = true;
