@@ -30,6 +30,11 @@ const LONG_READER: Duration = Duration::from_millis(200);
 /// First and longest pause after a checkpoint that a reader of the application kept from its end.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 
+/// SQLite refuses to make a checkpoint of this file with this WAL.
+#[derive(Debug, thiserror::Error)]
+#[error("SQLite refuses to checkpoint: {0}")]
+pub struct Refused(#[source] rusqlite::Error);
+
 /// What checkpoints and the write lock have cost so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LockReport {
@@ -101,7 +106,7 @@ impl Checkpointer {
     /// A PASSIVE checkpoint, retried for some milliseconds while the application is checkpointing itself.
     ///
     /// # Errors
-    /// [`crate::wal::files::Replaced`] (nothing was written), and those of SQLite.
+    /// [`crate::wal::files::Replaced`] (nothing was written), [`Refused`], and those of SQLite.
     pub fn passive(&self) -> anyhow::Result<CheckpointResult> {
         self.retry(BUSY_RETRY, |result| !result.busy)
     }
@@ -110,7 +115,7 @@ impl Checkpointer {
     /// under the write lock.
     ///
     /// # Errors
-    /// [`crate::wal::files::Replaced`] (nothing was written), and those of SQLite.
+    /// [`crate::wal::files::Replaced`] (nothing was written), [`Refused`], and those of SQLite.
     pub fn passive_to_the_end(&self, pressure: u32) -> anyhow::Result<CheckpointResult> {
         let bound = LOCKED_RETRY * pressure.clamp(1, MOST_PRESSURE);
         self.retry(bound, CheckpointResult::is_complete)
@@ -169,7 +174,8 @@ impl Checkpointer {
         }
     }
 
-    /// Notes that a reader of the application kept the checkpoint from its end; returns how long one has.
+    /// Notes that the checkpoint was kept from its end, by a reader of the application or by SQLite; returns for how long it
+    /// has been.
     pub fn blocked(&mut self, now: Instant) -> Duration {
         self.not_before = Some(now + self.backoff);
         self.backoff = (self.backoff * 2).min(BACKOFF.1);
@@ -192,7 +198,13 @@ impl Checkpointer {
         let deadline = self.clock.monotonic() + bound;
         loop {
             self.files.check()?;
-            let result = sqlite::checkpoint_passive(&self.connection)?;
+            let result = sqlite::checkpoint_passive(&self.connection).map_err(|error| {
+                if sqlite::is_another_file(&error) {
+                    Refused(error).into()
+                } else {
+                    anyhow::Error::from(error)
+                }
+            })?;
             if done(result) || self.clock.monotonic() >= deadline {
                 return Ok(result);
             }

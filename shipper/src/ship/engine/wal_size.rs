@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use replica::format::wal::{Position, frame_size};
 
 use crate::ship::engine::{Engine, HAND_OVER_EVERY};
+use crate::wal::checkpoint::Refused;
 use crate::wal::sqlite::{self, Mark};
 
 /// WAL bytes from which a checkpoint without the lock is worth its fsyncs.
@@ -49,7 +50,7 @@ impl Engine {
         let quiet = now.duration_since(self.last_look.1) >= QUIET;
         let wanted = used >= LOCK_BYTES || (rested && (used >= CHECKPOINT_BYTES || quiet));
         if wanted && self.checkpointer.is_ready(now) {
-            self.checkpoint(now)?;
+            self.checkpoint(now).or_else(|error| self.refused(now, error))?;
         } else if rested {
             self.hand_over(now)?;
         }
@@ -155,6 +156,24 @@ impl Engine {
         }
         self.last_look = (self.hold.mark(), now);
         self.last_hand_over = now;
+        Ok(())
+    }
+
+    /// SQLite refused a checkpoint, if that is what `error` says. Where it did not before, the file has become another one.
+    /// Where it always did since we attached, attaching again is of no use: capturing goes on without.
+    ///
+    /// It refuses where the file lacks more than the WAL can hold (`walCheckpoint` in its `wal.c`): an older, shorter file was
+    /// put under a wal-index that is still in force, which its readers and writers do not mind.
+    fn refused(&mut self, now: Instant, error: anyhow::Error) -> anyhow::Result<()> {
+        if !error.is::<Refused>() || self.backfilled.is_some() {
+            return Err(error);
+        }
+        if self.checkpointer.blocked(now).is_zero() {
+            tracing::warn!(
+                "{error:#}: the file is shorter than its WAL says, as where an older one was copied over it in use\n\
+                 HINT: all is shipped, but the WAL grows; check the database, and run VACUUM in it once"
+            );
+        }
         Ok(())
     }
 
