@@ -155,8 +155,6 @@ impl Engine {
             let goal = if tip.is_some() { Goal::CatchUp } else { Goal::Snapshot };
             Some(Sweep::begin(database, &chain, goal, capture.timestamp())?)
         };
-        // A sweep has seen every page itself.
-        let first_scrub = if sweep.is_some() { pace.scrub_every } else { Duration::ZERO };
         Ok(Self {
             attachable,
             pace,
@@ -165,7 +163,8 @@ impl Engine {
             capture,
             checkpointer,
             sweep,
-            scrub: scrub::Schedule::new(now + first_scrub),
+            // At once, or as soon as a sweep is over: what vouches for the proof must not wait for tomorrow.
+            scrub: scrub::Schedule::new(now),
             last_look: (from, now),
             last_capture: None,
             last_hand_over: now,
