@@ -26,8 +26,8 @@ struct Scene {
 impl Scene {
     fn new() -> Self {
         let (world, directory) = (Surroundings::new().unwrap(), tempfile::tempdir().unwrap());
-        // The lines after [replica]'s: a heartbeat every second, also where there is no news.
-        let options = "[heartbeat]\nevery = \"1s\"\nidle_every = \"1s\"";
+        // The lines after [replica]'s: what a scrub found is news also of an idle database.
+        let options = "[heartbeat]\nevery = \"1s\"\nidle_every = \"1h\"";
         let shipping = Shipping::new(directory.path(), &world.url(""), options, Vec::new());
         Self { world, directory, shipping }
     }

@@ -87,4 +87,6 @@ impl Pulse {
 fn is_news(written: &Heartbeat, now: &Heartbeat) -> bool {
     (written.generation, written.txid, &written.last_error, written.last_transaction_at)
         != (now.generation, now.txid, &now.last_error, now.last_transaction_at)
+        // What vouches for the drill must not wait.
+        || written.scrub != now.scrub
 }
