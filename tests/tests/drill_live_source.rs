@@ -47,8 +47,8 @@ impl Scene {
         heartbeat["scrub"].clone()
     }
 
-    /// Starts the shipper again, which then compares, and waits for a heartbeat that says so.
-    fn scrubbed_again(&self) -> (Process, Value) {
+    /// Starts the shipper, which then compares, and waits for a heartbeat that says so.
+    fn scrubbed(&self) -> (Process, Value) {
         let before = self.scrub();
         let mut shipper = self.start();
         let mut scrub = Value::Null;
@@ -87,7 +87,7 @@ fn a_scrub_of_the_live_source_makes_the_proof_and_what_it_finds_fails_the_drill(
     let commit = || application.execute_batch("INSERT INTO log VALUES (datetime())").unwrap();
 
     // The first start: the scrub comes right after the snapshot.
-    let (mut shipper, scrub) = scene.scrubbed_again();
+    let (mut shipper, scrub) = scene.scrubbed();
     assert_eq!(scrub["mismatches"], 0);
     commit();
     let record = scene.world.drill(&["app"], 0).unwrap();
@@ -101,7 +101,7 @@ fn a_scrub_of_the_live_source_makes_the_proof_and_what_it_finds_fails_the_drill(
     shipper.stop(LIMIT).unwrap();
 
     change_behind_sqlite(&scene.source(), "ballast 00250", "Ballast 00250");
-    let (mut shipper, scrub) = scene.scrubbed_again();
+    let (mut shipper, scrub) = scene.scrubbed();
     assert_eq!(scrub["mismatches"], 1, "{}", shipper.output());
     assert!(shipper.output().contains("the source differs from what was shipped"));
     let record = scene.world.drill(&["app"], 1).unwrap();
@@ -118,7 +118,7 @@ fn a_scrub_of_the_live_source_makes_the_proof_and_what_it_finds_fails_the_drill(
     shipper.stop(LIMIT).unwrap();
 
     // What differed was shipped anew: the next scrub is clean, and ends the alarm.
-    let (mut shipper, scrub) = scene.scrubbed_again();
+    let (mut shipper, scrub) = scene.scrubbed();
     assert_eq!(scrub["mismatches"], 0, "{}", shipper.output());
     let record = scene.world.drill(&["app"], 0).unwrap();
     assert_eq!(record["source_match"], json!(true), "{record:#}");

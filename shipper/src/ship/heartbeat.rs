@@ -85,8 +85,9 @@ impl Pulse {
 
 /// Whether anything but the times differs.
 fn is_news(written: &Heartbeat, now: &Heartbeat) -> bool {
-    (written.generation, written.txid, &written.last_error, written.last_transaction_at)
-        != (now.generation, now.txid, &now.last_error, now.last_transaction_at)
-        // What vouches for the drill must not wait.
-        || written.scrub != now.scrub
+    // What a scrub found vouches for the drill: it must not wait.
+    fn told(beat: &Heartbeat) -> impl PartialEq + '_ {
+        (beat.generation, beat.txid, &beat.last_error, beat.last_transaction_at, &beat.scrub)
+    }
+    told(written) != told(now)
 }

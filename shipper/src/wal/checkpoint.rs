@@ -27,12 +27,12 @@ const BUSY_RETRY: Duration = Duration::from_millis(5);
 const RETRY_PAUSE: Duration = Duration::from_micros(500);
 /// A reader that is in the way for this long is not waited for under the lock.
 const LONG_READER: Duration = Duration::from_millis(200);
-/// First and longest pause after a checkpoint that a reader of the application kept from its end.
+/// First and longest pause after a checkpoint that a reader of the application, or SQLite, kept from its end.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 
 /// SQLite refuses to make a checkpoint of this file with this WAL.
 #[derive(Debug, thiserror::Error)]
-#[error("SQLite refuses to checkpoint: {0}")]
+#[error("SQLite refuses to checkpoint")]
 pub struct Refused(#[source] rusqlite::Error);
 
 /// What checkpoints and the write lock have cost so far.
@@ -97,7 +97,7 @@ impl Checkpointer {
         &self.connection
     }
 
-    /// Whether a checkpoint may be tried again after one that a reader stopped.
+    /// Whether a checkpoint may be tried again after one that was kept from its end.
     #[must_use]
     pub fn is_ready(&self, now: Instant) -> bool {
         self.not_before.is_none_or(|not_before| now >= not_before)
