@@ -20,6 +20,8 @@ TOOLS=$ROOT/.tools
 LOGS=$ROOT/target/test-logs
 mkdir -p "$TOOLS/bin" "$TOOLS/stamps" "$LOGS"
 export PATH="$TOOLS/bin:$PATH" CARGO_TERM_COLOR=never
+# The same cases each time, so that a change is judged by what it changed; to explore, run a suite without it.
+export PROPTEST_RNG_SEED=1
 [ -n "${CI:-}" ] && export CARGO_INCREMENTAL=0
 
 # --- tools: each function leaves a working program in .tools/, or says why it cannot -------------

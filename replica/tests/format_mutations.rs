@@ -174,8 +174,7 @@ fn every_missing_or_doubled_byte_is_refused() {
 
 #[test]
 fn thousands_of_random_mutations_are_refused() {
-    let seed = rand::random();
-    println!("seed {seed}");
+    let seed = 2;
     let mut random = StdRng::seed_from_u64(seed);
     for (kind, file) in files() {
         for round in 0..4000 {

@@ -18,6 +18,7 @@ pub mod process;
 pub mod progress;
 pub mod s3_server;
 pub mod scene;
+pub mod seed;
 pub mod shipped;
 pub mod shipping;
 pub mod sim;

@@ -16,13 +16,14 @@ use rand::{Rng, SeedableRng};
 use replica::store::Store;
 use seaworthy_tests::application::Application;
 use seaworthy_tests::s3_server::S3Server;
+use seaworthy_tests::seed::seed;
 use seaworthy_tests::shipping::{Shipping, until_it_says};
 use seaworthy_tests::{bank, history, writer};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-fn number(name: &str, default: u64) -> u64 {
-    std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
+fn kills() -> u64 {
+    std::env::var("SEAWORTHY_KILLS").map_or(50, |text| text.parse().expect("a number"))
 }
 
 #[test]
@@ -31,9 +32,8 @@ fn fifty_kills_with_a_directory_as_the_replica() {
     let replica = directory.path().join("replica");
     let shipping =
         Shipping::new(directory.path(), &format!("file://{}", replica.display()), "", Vec::new());
-    let kills = number("SEAWORTHY_KILLS", 50);
-    Killing::new(directory.path(), shipping, number("SEAWORTHY_SEED", 1))
-        .run(kills, || history::file_store(&replica, "app").unwrap());
+    Killing::new(directory.path(), shipping, seed(1))
+        .run(kills(), || history::file_store(&replica, "app").unwrap());
 }
 
 #[test]
@@ -43,7 +43,7 @@ fn twenty_kills_with_s3() {
     let options = format!("endpoint = \"{}\"\nregion = \"us-east-1\"", server.endpoint);
     let shipping =
         Shipping::new(directory.path(), &server.url("kill"), &options, server.environment());
-    Killing::new(directory.path(), shipping, number("SEAWORTHY_SEED", 2)).run(20, || {
+    Killing::new(directory.path(), shipping, seed(2)).run(20, || {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let root = seaworthy_tests::stores::s3_root(&server, &server.endpoint, "kill");
         runtime.block_on(root).database("app").unwrap()

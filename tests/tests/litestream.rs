@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use seaworthy_tests::litestream::{Litestream, Replica, S3Server, restore_url, shipper_restore};
 use seaworthy_tests::process::{Process, program};
+use seaworthy_tests::seed::seed;
 use seaworthy_tests::writer::{Writer, checkpoint_truncate, create, same_bytes};
 
 /// Generous: nothing here is about speed.
@@ -16,13 +17,6 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 /// How many past points are compared, beside the oldest and the newest.
 const PAST_POINTS: usize = 8;
-
-fn seed() -> u64 {
-    std::env::var("SEAWORTHY_SEED")
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or_else(rand::random)
-}
 
 // --- Litestream reads what we wrote ---
 
@@ -67,7 +61,7 @@ fn generations(names: impl Iterator<Item = String>) -> Vec<String> {
 #[test]
 fn litestream_restores_our_generation_from_files() {
     for page_size in [4096, 512, 65_536] {
-        let seed = seed();
+        let seed = seed(1);
         let directory = tempfile::tempdir().unwrap();
         let database = directory.path().join("app.db");
         create(&database, page_size, 300).unwrap();
@@ -91,7 +85,7 @@ fn litestream_restores_our_generation_from_files() {
 
 #[test]
 fn litestream_restores_our_generation_from_s3() {
-    let seed = seed();
+    let seed = seed(2);
     let server = S3Server::start().unwrap();
     let directory = tempfile::tempdir().unwrap();
     let database = directory.path().join("app.db");
@@ -157,7 +151,7 @@ fn compare_restores(
 }
 
 fn restores_are_equal(directory: &Path, replica: Replica<'_>, page_size: u32) {
-    let seed = seed();
+    let seed = seed(3);
     let database = directory.join("app.db");
     create(&database, page_size, 300).unwrap();
     let litestream = Litestream::new(directory, &database, replica).unwrap();

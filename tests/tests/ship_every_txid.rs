@@ -24,7 +24,7 @@ use replica::format::{
 use replica::restore::{Inventory, plan, publish};
 use replica::store::{Body, Chain, LtxAttributes, LtxKey, Root, S3Options, Store};
 use rusqlite::Connection;
-use seaworthy_tests::writer;
+use seaworthy_tests::{seed, writer};
 use shipper::chain::disk::SystemDisk;
 use shipper::chain::open::Open;
 use shipper::chain::{LocalChain, Upload};
@@ -39,10 +39,7 @@ type Pages = BTreeMap<u32, Vec<u8>>;
 
 #[test]
 fn every_txid_is_the_source_at_all_page_sizes() {
-    let seeds = match std::env::var("SEAWORTHY_SEED") {
-        Ok(seed) => vec![seed.parse().expect("SEAWORTHY_SEED is a number")],
-        Err(_) => (0..24).collect::<Vec<u64>>(),
-    };
+    let seeds = seed::given().map_or_else(|| (0..24).collect(), |seed| vec![seed]);
     for seed in seeds {
         let page_size = PAGE_SIZES[usize::try_from(seed).unwrap() % PAGE_SIZES.len()];
         println!("seed {seed}, page size {page_size}");

@@ -7,24 +7,23 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use seaworthy_tests::seed;
 use seaworthy_tests::sim::nature::Tally;
 use seaworthy_tests::sim::schedule::{Report, run};
 
-const SEEDS: u64 = 1000;
-
-fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|text| text.parse().expect("a number"))
+fn seeds() -> u64 {
+    std::env::var("SEAWORTHY_SEEDS").map_or(1000, |text| text.parse().expect("a number"))
 }
 
 #[test]
 fn whatever_happens_every_restore_point_is_a_committed_state_and_what_was_acknowledged_is_there() {
-    if let Some(seed) = number("SEAWORTHY_SEED") {
+    if let Some(seed) = seed::given() {
         let Report { result, log } = run(seed);
         println!("{}", log.join("\n"));
         println!("seed {seed}: {:?}", result.unwrap());
         return;
     }
-    let seeds = number("SEAWORTHY_SEEDS").unwrap_or(SEEDS);
+    let seeds = seeds();
     let next = AtomicU64::new(0);
     let failed = Mutex::new(Vec::new());
     let total = Mutex::new(Tally::default());

@@ -130,9 +130,7 @@ mod tests {
 
     #[test]
     fn the_states_and_their_sizes_are_those_of_a_plan_each() {
-        let seed = rand::random();
-        println!("seed {seed}");
-        let mut random = StdRng::seed_from_u64(seed);
+        let mut random = StdRng::seed_from_u64(1);
         let mut seen = BTreeSet::new();
         for _ in 0..20_000 {
             let syncs = random.random_bool(0.7);
