@@ -20,6 +20,8 @@ fail() { printf '\ndemo: %s\n' "$*" >&2; exit 1; }
 running=()
 stop_all() {
     for process in "${running[@]}"; do kill -9 "$process" 2>/dev/null || true; done
+    # It may still be in the middle of a system call.
+    for process in "${running[@]}"; do wait "$process" 2>/dev/null || true; done
 }
 trap stop_all EXIT
 

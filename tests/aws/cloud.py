@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from place import REGION, WORK, Process, environment, wait_for
+from place import PATIENCE, REGION, WORK, Process, environment, wait_for
 
 ADMIN = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
 
@@ -72,7 +72,7 @@ class Cloud:
 
     def get(self, path):
         """A page of the emulator's own, as JSON."""
-        with urllib.request.urlopen(self.url + path, context=self.trust, timeout=10) as answer:
+        with urllib.request.urlopen(self.url + path, context=self.trust, timeout=PATIENCE) as answer:
             return json.load(answer)
 
     def ready(self):
@@ -82,14 +82,14 @@ class Cloud:
                 return self.get("/_ministack/health")
             except OSError:
                 return None
-        return wait_for("the emulator's health", look, 60, alive=[self.emulator])
+        return wait_for("the emulator's health", look, alive=[self.emulator])
 
     def service(self, name, key=ADMIN, url=None):
         """A client of one service, with the account's own key or another."""
         return boto3.client(
             name, endpoint_url=url or self.url, verify=str(self.certificate), region_name=REGION,
             aws_access_key_id=key["AWS_ACCESS_KEY_ID"], aws_secret_access_key=key["AWS_SECRET_ACCESS_KEY"],
-            config=Config(retries={"max_attempts": 1}, read_timeout=300, proxies={},
+            config=Config(retries={"max_attempts": 1}, read_timeout=PATIENCE, proxies={},
                           s3={"addressing_style": "path"}, request_checksum_calculation="when_required"))
 
     def user(self, name, policies):

@@ -91,11 +91,11 @@ class Drills:
         """One of the JSON objects beside the generations."""
         return json.load(self.s3.get_object(Bucket=self.bucket, Key=f"{PREFIX}/{DATABASE}/{name}")["Body"])
 
-    def heartbeat_after(self, seconds):
-        """The heartbeat, if it has a TXID and was written after this time (seconds since the epoch)."""
+    def synced_after(self, seconds):
+        """The heartbeat, if all that was committed at some time after this one is in the bucket (seconds since the epoch)."""
         heartbeat = self.document("heartbeat.json")
-        written = datetime.fromisoformat(heartbeat["written_at"].replace("Z", "+00:00"))
-        return heartbeat if heartbeat["txid"] and written.timestamp() > seconds else None
+        synced = heartbeat["synced_at"] and datetime.fromisoformat(heartbeat["synced_at"].replace("Z", "+00:00"))
+        return heartbeat if synced and synced.timestamp() > seconds else None
 
     def flip(self, key):
         """Flips one bit in the middle of an object; the object as it was."""

@@ -12,7 +12,7 @@ from place import WORK, prepare
 from cloud import forget_machine
 from story import Story
 
-LIMIT_SECONDS = 1450
+LIMIT_SECONDS = 3500
 
 STEPS = (
     "build_the_programs", "validate_the_template", "build_the_function", "start_the_emulator", "deploy_the_stack",

@@ -16,6 +16,8 @@ ROOT = Path(__file__).resolve().parents[2]
 WORK = ROOT / "target" / "aws-e2e"
 TOOLS = Path(sys.executable).parent
 REGION = "eu-west-1"
+# How long anything may take, in seconds: nothing here is about speed, and a machine may be slow.
+PATIENCE = 300
 
 
 def prepare():
@@ -61,12 +63,12 @@ class Process:
         """The end of the child's output."""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
-    def stop(self, seconds=25):
+    def stop(self):
         """SIGTERM to the child; its exit code. What is left of its group after that is killed."""
         if self.child.poll() is None:
             self.child.terminate()
         try:
-            return self.child.wait(seconds)
+            return self.child.wait(PATIENCE)
         finally:
             self.kill()
 
@@ -102,9 +104,9 @@ def end_group(child):
     child.wait()
 
 
-def wait_for(what, look, seconds, every=0.5, alive=()):
-    """Calls `look` until it answers something true, for at most `seconds`."""
-    deadline = time.monotonic() + seconds
+def wait_for(what, look, alive=()):
+    """Calls `look` until it answers something true, for at most `PATIENCE`."""
+    deadline = time.monotonic() + PATIENCE
     while True:
         found = look()
         if found:
@@ -112,5 +114,5 @@ def wait_for(what, look, seconds, every=0.5, alive=()):
         for process in alive:
             process.check()
         if time.monotonic() > deadline:
-            raise Gone(f"{what}: not within {seconds} s")
-        time.sleep(every)
+            raise Gone(f"{what}: not within {PATIENCE} s")
+        time.sleep(0.5)

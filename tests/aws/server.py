@@ -5,7 +5,7 @@ import sqlite3
 import sys
 from pathlib import Path
 
-from place import ROOT, WORK, Process, environment, run, wait_for
+from place import PATIENCE, ROOT, WORK, Process, environment, run, wait_for
 
 SHIPPER = ROOT / "target" / "debug" / "shipper"
 VERIFIER = ROOT / "target" / "debug" / "verifier"
@@ -49,7 +49,7 @@ class Server:
         """Starts the application, and waits for its first orders."""
         self.writer = Process("writer", [sys.executable, Path(__file__).with_name("writer.py"), self.path],
                               environment())
-        wait_for("the first orders", lambda: self.orders() > 5, 60, alive=[self.writer])
+        wait_for("the first orders", lambda: self.orders() > 5, alive=[self.writer])
 
     def start_shipper(self):
         """Starts the shipper with the ship policy's key."""
@@ -70,7 +70,7 @@ class Server:
     def restore(self, url, key, output, expect=0):
         """`shipper restore` without any configuration, as on a new machine."""
         return run(f"restore-as-{key}", [SHIPPER, "restore", url, "--endpoint", self.cloud.url, "--output", output],
-                   self.environment(key), 120, expect)
+                   self.environment(key), PATIENCE, expect)
 
     def drill(self, outputs, key, txid):
         """`verifier drill --json` elsewhere, with the same ledger; the record."""
@@ -78,13 +78,13 @@ class Server:
             **key, **self.cloud.client(), AWS_REGION=outputs["ReplicaRegion"],
             SEAWORTHY_REPLICA__URL=outputs["ReplicaUrl"], SEAWORTHY_REPLICA__ENDPOINT=self.cloud.url,
             SEAWORTHY_LEDGER__URL=outputs["LedgerUrl"])
-        done = run("drill", [VERIFIER, "drill", DATABASE, "--at", txid, "--json"], settings, 120)
+        done = run("drill", [VERIFIER, "drill", DATABASE, "--at", txid, "--json"], settings, PATIENCE)
         return json.loads(done.stdout)
 
     def points(self, url, key):
         """`shipper points --json`."""
         done = run("points", [SHIPPER, "points", url, "--endpoint", self.cloud.url, "--json"],
-                   self.environment(key), 60)
+                   self.environment(key), PATIENCE)
         return json.loads(done.stdout)
 
     def close(self):
@@ -96,7 +96,7 @@ class Server:
 
 def rows(path, table):
     """Rows of one table."""
-    connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=10)
+    connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=PATIENCE)
     try:
         return connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
     finally:
@@ -105,7 +105,7 @@ def rows(path, table):
 
 def dump(path, orders=None):
     """Everything in a database, row by row; of the orders only the first so many."""
-    connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=10)
+    connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=PATIENCE)
     limits = {} if orders is None else {"orders": f" LIMIT {orders}"}
     try:
         return {table: connection.execute(f"SELECT * FROM {table} ORDER BY 1{limits.get(table, '')}").fetchall()

@@ -11,7 +11,7 @@ NAME = "seaworthy"
 PREFIX = "web-1"
 FROM = "backups@acme.example"
 TO = ["ops@acme.example", "owner@acme.example"]
-STALE_AFTER_SECONDS = 20
+STALE_AFTER_SECONDS = 60
 
 PARAMETERS = {
     "ReplicaPrefix": PREFIX,

@@ -98,9 +98,9 @@ class Story:
         self.server.start_writer()
         self.server.start_shipper()
         both = (self.server.writer, self.server.shipper)
-        snapshot = wait_for("a snapshot", self.drills.snapshot, 120, alive=both)
+        snapshot = wait_for("a snapshot", self.drills.snapshot, alive=both)
         assert "-" in snapshot["ETag"], f"the snapshot was not uploaded in parts: {snapshot}"
-        files = wait_for("ten files after it", lambda: len(self.drills.changes()) >= 10, 120, alive=both)
+        files = wait_for("ten files after it", lambda: len(self.drills.changes()) >= 10, alive=both)
         assert files
         heartbeat = self.drills.document("heartbeat.json")
         assert heartbeat["txid"], heartbeat
@@ -114,7 +114,9 @@ class Story:
         assert 0 < self.first["tables"]["orders"] <= self.server.orders(), self.first["tables"]
         assert self.first["tables"]["customers"] == 100, self.first["tables"]
         receipt = self.drills.document("receipt.json")
-        assert receipt["txid"] == self.first["txid"], (receipt, self.first)
+        # By now the schedule may have drilled, too.
+        proven = {drills.document_of(item).get("txid") for item in self.drills.items()}
+        assert receipt["txid"] in proven, (receipt, proven)
         return (f"PASS at TXID {self.first['txid']}, tables {self.first['tables']}, "
                 f"restored {self.first['restore']['bytes'] / 1e6:.1f} MB in {self.first['restore']['seconds']:.2f} s")
 
@@ -128,7 +130,7 @@ class Story:
     def be_drilled_by_the_schedule(self):
         """A record that nobody here asked for."""
         asked = self.known | {self.drills.record(self.first["started_at"])["sk"]["S"]}
-        new = wait_for("a drill by the schedule", lambda: self.drills.recorded() - asked, 90,
+        new = wait_for("a drill by the schedule", lambda: self.drills.recorded() - asked,
                        alive=(self.server.writer, self.server.shipper))
         item = self.drills.by_key(sorted(new)[0])
         drills.expect(drills.document_of(item), "PASS")
@@ -165,7 +167,7 @@ class Story:
 
     def read_the_failure_mail(self):
         name = self.broken.rsplit("/", 1)[-1]
-        mail = wait_for("the failure mail", lambda: self.drills.mail("FAIL", name), 30)
+        mail = wait_for("the failure mail", lambda: self.drills.mail("FAIL", name))
         assert mail["Source"] == stack.FROM and mail["To"] == stack.TO, mail
         return f"from {mail['Source']} to {', '.join(mail['To'])}: {mail['Subject']}"
 
@@ -179,7 +181,7 @@ class Story:
 
     def compact_on_demand(self):
         """Beside the shipper, with the function's own rights."""
-        wait_for("a whole window of files", lambda: len(self.drills.changes()) > 66, 180,
+        wait_for("a whole window of files", lambda: len(self.drills.changes()) > 66,
                  alive=(self.server.writer, self.server.shipper))
         shipped = {item["Key"]: item["ETag"] for item in self.drills.changes()}
         report = self.drills.compact()
@@ -219,7 +221,7 @@ class Story:
 
     def read_the_staleness_mail(self):
         """Sent by the scheduled watch: nobody here asks for it."""
-        mail = wait_for("the staleness mail", lambda: self.drills.mail("app: dead", since=self.stopped_at), 150)
+        mail = wait_for("the staleness mail", lambda: self.drills.mail("app: dead", since=self.stopped_at))
         waited = mail["Timestamp"] - self.stopped_at
         assert mail["Source"] == stack.FROM and mail["To"] == stack.TO, mail
         return f"{waited:.0f} s later: {mail['Subject']}"
@@ -237,11 +239,10 @@ class Story:
     def come_back(self):
         """The application went on without the shipper: what it wrote meanwhile has to be in the next copy."""
         missed = self.server.orders()
-        self.server.start_shipper()
         self.returned_at = time.time()
+        self.server.start_shipper()
         both = (self.server.writer, self.server.shipper)
-        heartbeat = wait_for("a heartbeat with a TXID", lambda: self.drills.heartbeat_after(self.stopped_at), 90,
-                             alive=both)
+        heartbeat = wait_for("what was missed", lambda: self.drills.synced_after(self.returned_at), alive=both)
         answer = self.drills.run()
         drills.expect(answer, "PASS")
         assert answer["generation"] == heartbeat["generation"], (answer, heartbeat)
@@ -249,13 +250,13 @@ class Story:
         return f"PASS at TXID {answer['txid']} with {answer['tables']['orders']} orders"
 
     def read_the_recovery_mail(self):
-        mail = wait_for("the recovery mail", lambda: self.drills.mail("app: recovered", since=self.returned_at), 120)
+        mail = wait_for("the recovery mail", lambda: self.drills.mail("app: recovered", since=self.returned_at))
         return f"{mail['Timestamp'] - self.returned_at:.0f} s later: {mail['Subject']}"
 
     def ring_the_error_alarm(self):
         """An event that the function must refuse, seen by the alarm on its errors."""
         error = self.drills.refuse({"task": "nonsense"})
-        wait_for("the alarm", lambda: self.drills.alarm(f"{stack.NAME}-verifier-error") == "ALARM", 60)
+        wait_for("the alarm", lambda: self.drills.alarm(f"{stack.NAME}-verifier-error") == "ALARM")
         return f"{error}; {stack.NAME}-verifier-error is in ALARM"
 
     def close(self):

@@ -50,7 +50,7 @@ pub fn create(path: &Path, page_size: u32, auto_vacuum: u32) -> Result<()> {
 /// SQLite refuses.
 pub fn count(path: &Path) -> Result<u64> {
     let db = Connection::open(path).context("open database")?;
-    db.busy_timeout(std::time::Duration::from_secs(10)).context("set busy timeout")?;
+    db.busy_timeout(crate::process::PATIENCE).context("set busy timeout")?;
     Ok(head(&db)?.0)
 }
 

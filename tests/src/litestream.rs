@@ -2,15 +2,13 @@
 //! that neither it nor this project wrote.
 
 use std::fmt::Write as _;
-use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tempfile::TempDir;
 
-use crate::process::{Process, free_port, run, tool};
+use crate::process::{Process, run, tool};
 
 const ACCESS_KEY: &str = "litestream-tests";
 const SECRET_KEY: &str = "not-a-secret";
@@ -37,27 +35,18 @@ impl S3Server {
         let (data, sidecar) = (directory.path().join("data"), directory.path().join("sidecar"));
         std::fs::create_dir_all(data.join(Self::BUCKET)).context("create bucket")?;
         std::fs::create_dir_all(&sidecar).context("create sidecar directory")?;
-        let port = free_port()?;
-        let mut server = tool("versitygw")?;
-        server
-            .env("ROOT_ACCESS_KEY", ACCESS_KEY)
-            .env("ROOT_SECRET_KEY", SECRET_KEY)
-            .args([
-                "--port",
-                &format!("127.0.0.1:{port}"),
-                "--region",
-                REGION,
-                "posix",
-                "--sidecar",
-            ])
-            .arg(&sidecar)
-            .arg(&data);
-        let mut process = Process::start(server)?;
-        process
-            .until(Duration::from_secs(30), || {
-                TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok()
-            })
-            .context("wait for the S3 server")?;
+        let serve = |port: u16| {
+            let mut server = tool("versitygw")?;
+            server
+                .env("ROOT_ACCESS_KEY", ACCESS_KEY)
+                .env("ROOT_SECRET_KEY", SECRET_KEY)
+                .args(["--port", &format!("127.0.0.1:{port}"), "--region", REGION])
+                .args(["posix", "--sidecar"])
+                .arg(&sidecar)
+                .arg(&data);
+            Ok(server)
+        };
+        let (process, port) = Process::start_server(serve).context("start the S3 server")?;
         Ok(Self { _process: process, port, directory })
     }
 
@@ -81,12 +70,19 @@ impl S3Server {
             .collect()
     }
 
+    /// The credentials and the region.
+    #[must_use]
+    pub fn environment(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("AWS_ACCESS_KEY_ID", ACCESS_KEY.to_owned()),
+            ("AWS_SECRET_ACCESS_KEY", SECRET_KEY.to_owned()),
+            ("AWS_REGION", REGION.to_owned()),
+        ]
+    }
+
     /// Gives a child the credentials and the region.
     pub fn authorize(&self, command: &mut Command) {
-        command
-            .env("AWS_ACCESS_KEY_ID", ACCESS_KEY)
-            .env("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
-            .env("AWS_REGION", REGION);
+        command.envs(self.environment());
     }
 }
 

@@ -6,6 +6,7 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::OnceLock;
@@ -48,6 +49,9 @@ const REMOVED: &[&str] = &[
     "http_proxy",
     "no_proxy",
 ];
+
+/// How long anything may take: nothing here is about speed, and a machine may stand still for seconds.
+pub const PATIENCE: Duration = Duration::from_secs(300);
 
 /// The checkout.
 #[must_use]
@@ -142,6 +146,24 @@ pub struct Process {
 }
 
 impl Process {
+    /// Starts a server that is told its port, and waits until somebody listens there; gives the port, too.
+    ///
+    /// # Errors
+    /// It ends instead, whatever port it is given: somebody else may have taken one in the meantime.
+    pub fn start_server(command: impl Fn(u16) -> Result<Command>) -> Result<(Self, u16)> {
+        let mut attempts = 0;
+        loop {
+            let port = free_port()?;
+            let mut server = Self::start(command(port)?)?;
+            let listens = || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok();
+            match server.until(PATIENCE, listens) {
+                Err(error) if attempts == 3 => return Err(error),
+                Err(_) => attempts += 1,
+                Ok(()) => return Ok((server, port)),
+            }
+        }
+    }
+
     /// Starts `command`; its standard output and error go to one file.
     ///
     /// # Errors
@@ -251,10 +273,7 @@ impl Drop for Process {
 }
 
 /// A port on the loopback interface that nothing listens on at the moment.
-///
-/// # Errors
-/// No port can be bound.
-pub fn free_port() -> Result<u16> {
-    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).context("bind a port")?;
+fn free_port() -> Result<u16> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("bind a port")?;
     Ok(listener.local_addr().context("read the bound port")?.port())
 }

@@ -10,14 +10,12 @@ use replica::store::{Chain, Store};
 use tempfile::TempDir;
 
 use crate::application::Application;
-use crate::process::Process;
+use crate::process::{PATIENCE, Process};
 use crate::shipping::Shipping;
 use crate::{bank, history, writer};
 
 /// How long an application works at a time.
 const TURN: Duration = Duration::from_millis(500);
-/// How long a shipper may take to stop: its final sync is bounded to 20 s.
-const STOP: Duration = Duration::from_secs(60);
 /// How often it is looked whether the newest state is there.
 const LOOK: Duration = Duration::from_millis(200);
 /// How often a state that is not the last of its generation is restored with the program, too.
@@ -132,13 +130,22 @@ impl Scene {
         history::file_store(&self.at("replica"), "app")
     }
 
+    /// Lets a shipper whose application is at rest ship what is left, and stops it as [`Scene::stop`] does.
+    ///
+    /// # Errors
+    /// As there, or it cannot ship it; the message has the shipper's output.
+    pub fn finish(&self, shipper: &mut Process) -> Result<Vec<Found>> {
+        self.shipping.sync(&[]).with_context(|| shipper.output())?;
+        self.stop(shipper)
+    }
+
     /// Stops a shipper whose application is at rest, and requires that what it left is the source, byte for
-    /// byte, and that every state before was committed by the source.
+    /// byte, and that every state before was committed by the source. The final sync has 15 s: for little.
     ///
     /// # Errors
     /// Something is not so; the message has the shipper's output.
-    pub fn finish(&self, shipper: &mut Process) -> Result<Vec<Found>> {
-        shipper.stop(STOP)?;
+    pub fn stop(&self, shipper: &mut Process) -> Result<Vec<Found>> {
+        shipper.stop(PATIENCE)?;
         let check = || {
             self.latest_is_the_source()?;
             self.states(self.store()?.as_ref())
@@ -150,14 +157,14 @@ impl Scene {
     /// come to that by itself, whatever happened.
     ///
     /// # Errors
-    /// It does not within a minute; the message has the shipper's output.
+    /// It does not within [`PATIENCE`]; the message has the shipper's output.
     pub fn until_shipped(&self, shipper: &mut Process) -> Result<()> {
-        let deadline = Instant::now() + STOP;
+        let deadline = Instant::now() + PATIENCE;
         while let Err(error) = self.latest_is_the_source() {
             if Instant::now() > deadline {
                 return Err(error.context(format!("never shipped\n{}", shipper.output())));
             }
-            shipper.until(STOP, || true)?;
+            shipper.until(PATIENCE, || true)?;
             std::thread::sleep(LOOK);
         }
         Ok(())

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use rusqlite::Connection;
 
-use crate::process::{Process, program, run};
+use crate::process::{PATIENCE, Process, program, run};
 
 /// Ships databases of one directory to one replica.
 #[derive(Debug)]
@@ -95,6 +95,15 @@ impl Shipping {
         run(&mut command, expected)
     }
 
+    /// `shipper sync` of the databases of these names (none: of all): what is committed is in the replica.
+    ///
+    /// # Errors
+    /// Its exit code is not 0; the message has its output.
+    pub fn sync(&self, names: &[&str]) -> Result<Output> {
+        let timeout = format!("{}s", PATIENCE.as_secs());
+        self.ask(&[&["sync", "--timeout", &timeout], names].concat(), 0)
+    }
+
     /// Restores the newest state of `name` to `output`.
     ///
     /// # Errors
@@ -115,15 +124,15 @@ impl Shipping {
     }
 }
 
-/// Waits until a process has written `text`, for a minute.
+/// Waits until a process has written `text`.
 ///
 /// # Errors
 /// It ends instead, or does not; the message has its output.
 pub fn until_it_says(process: &mut Process, text: &str) -> Result<()> {
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + PATIENCE;
     while !process.output().contains(text) {
         ensure!(Instant::now() < deadline, "it never said {text:?}\n{}", process.output());
-        process.until(Duration::from_secs(60), || true)?;
+        process.until(PATIENCE, || true)?;
         std::thread::sleep(Duration::from_millis(20));
     }
     Ok(())

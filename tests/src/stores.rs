@@ -15,7 +15,11 @@ use replica::store::{
 use crate::drill_support::fixture;
 use crate::s3_server::S3Server;
 
-/// Retries without waiting, and without patience for a server that says nothing.
+/// Longer than a loaded machine takes for any request: what is not answered by then is tried again, and a request that
+/// took effect twice is another test.
+const ANSWER: Duration = Duration::from_secs(30);
+
+/// Retries without waiting.
 #[must_use]
 pub fn impatient() -> RetryPolicy {
     RetryPolicy {
@@ -23,7 +27,7 @@ pub fn impatient() -> RetryPolicy {
         first_delay: Duration::from_millis(1),
         max_delay: Duration::from_millis(5),
         total: Duration::from_secs(600),
-        attempt_timeout: Duration::from_secs(2),
+        attempt_timeout: ANSWER,
     }
 }
 
@@ -32,7 +36,21 @@ pub fn impatient() -> RetryPolicy {
 /// # Panics
 /// Where the root cannot be opened.
 pub async fn s3_root(server: &S3Server, endpoint: &str, prefix: &str) -> Root {
-    let access = Access { credentials: server.credentials(), retry: impatient() };
+    s3_root_within(server, endpoint, prefix, ANSWER).await
+}
+
+/// The same for a server that may never answer: a request is given up after `attempt_timeout`.
+///
+/// # Panics
+/// Where the root cannot be opened.
+pub async fn s3_root_within(
+    server: &S3Server,
+    endpoint: &str,
+    prefix: &str,
+    attempt_timeout: Duration,
+) -> Root {
+    let retry = RetryPolicy { attempt_timeout, ..impatient() };
+    let access = Access { credentials: server.credentials(), retry };
     let options = S3Options {
         endpoint: Some(endpoint.to_owned()),
         region: Some("us-east-1".to_owned()),

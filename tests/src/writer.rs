@@ -14,6 +14,8 @@ use rand::rngs::StdRng;
 use rand::{Rng, RngCore, SeedableRng};
 use rusqlite::{Connection, params};
 
+use crate::process::PATIENCE;
+
 /// Tables that [`transaction`] may have made beside the first; bounded so that a long run stays small.
 const MAX_TABLES: u32 = 8;
 
@@ -140,7 +142,7 @@ impl Drop for Writer {
 
 fn write(path: &PathBuf, seed: u64, pause: Duration, stop: &AtomicBool) -> Result<u64> {
     let mut connection = Connection::open(path).context("open database")?;
-    connection.busy_timeout(Duration::from_secs(10)).context("set busy timeout")?;
+    connection.busy_timeout(PATIENCE).context("set busy timeout")?;
     let mut random = StdRng::seed_from_u64(seed);
     let mut commits = 0;
     while !stop.load(Ordering::Relaxed) {
@@ -155,12 +157,11 @@ fn write(path: &PathBuf, seed: u64, pause: Duration, stop: &AtomicBool) -> Resul
 /// Brings everything from the write-ahead log into the database file, as the application's last close does.
 ///
 /// # Errors
-/// Somebody still reads or writes after ten seconds.
+/// Somebody still reads or writes after [`PATIENCE`].
 pub fn checkpoint_truncate(path: &Path) -> Result<()> {
-    let limit = Duration::from_secs(10);
     let connection = Connection::open(path).context("open database")?;
-    connection.busy_timeout(limit).context("set busy timeout")?;
-    let deadline = Instant::now() + limit;
+    connection.busy_timeout(PATIENCE).context("set busy timeout")?;
+    let deadline = Instant::now() + PATIENCE;
     // SQLite waits for readers and writers by itself, but not for somebody else's checkpoint.
     loop {
         let busy: i64 = connection

@@ -10,7 +10,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use seaworthy_tests::process::{Process, command, program, repository};
+use seaworthy_tests::process::{PATIENCE, Process, command, program, repository};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -372,7 +372,7 @@ fn a_signal_stops_a_restore() {
     let mut process = Process::start(from_s3(&endpoint, dir.path(), "restore")).unwrap();
     let (_stream, _) = listener.accept().unwrap();
     process.terminate().unwrap();
-    let status = process.wait(std::time::Duration::from_secs(20)).unwrap();
+    let status = process.wait(PATIENCE).unwrap();
     assert_eq!(status.code(), Some(1), "{}", process.output());
     assert!(process.output().contains("stopped by SIGTERM"), "{}", process.output());
     assert_eq!(names(dir.path()), [""; 0]);

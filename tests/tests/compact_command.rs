@@ -15,7 +15,7 @@ use seaworthy_tests::bank;
 use seaworthy_tests::drill_support::{Surroundings, fixture};
 use seaworthy_tests::litestream::{Litestream, Replica, S3Server, restore_url, shipper_restore};
 use seaworthy_tests::made_chain::{MadeChain, Recipe, contents};
-use seaworthy_tests::process::{Process, program, run};
+use seaworthy_tests::process::{PATIENCE, Process, program, run};
 use seaworthy_tests::stores::{file_root, generation};
 use seaworthy_tests::writer::{checkpoint_truncate, same_bytes};
 use serde_json::Value;
@@ -195,7 +195,7 @@ fn compactions_beside_a_shipper_and_each_other_change_nothing() {
     bank::create(&source, 4096, 0).unwrap();
     let config = directory.path().join("shipper.toml");
     let text = format!(
-        "state_dir = \"{0}/state\"\n[replica]\nurl = \"s3://{1}/web-1\"\nendpoint = \"{2}\"\nregion = \"us-east-1\"\n\
+        "state_dir = \"{0}/state\"\nruntime_dir = \"{0}/run\"\n[replica]\nurl = \"s3://{1}/web-1\"\nendpoint = \"{2}\"\nregion = \"us-east-1\"\n\
          [[database]]\npath = \"{3}\"\nname = \"app\"\nsync_interval = \"20ms\"\n[heartbeat]\nevery = \"1s\"\n",
         directory.path().display(),
         S3Server::BUCKET,
@@ -215,7 +215,7 @@ fn compactions_beside_a_shipper_and_each_other_change_nothing() {
         let (source, writing) = (source.clone(), Arc::clone(&writing));
         move || {
             let mut db = rusqlite::Connection::open(source).unwrap();
-            db.busy_timeout(Duration::from_secs(60)).unwrap();
+            db.busy_timeout(PATIENCE).unwrap();
             while writing.load(Ordering::Relaxed) {
                 bank::transact(&mut db).unwrap();
                 std::thread::sleep(Duration::from_millis(5));
@@ -233,10 +233,10 @@ fn compactions_beside_a_shipper_and_each_other_change_nothing() {
             server.names_below(&format!("web-1/app/{generation}/{level}")).unwrap_or_default().len()
         })
     };
-    shipper.until(Duration::from_secs(120), || level("0000") > 140).unwrap();
+    shipper.until(PATIENCE, || level("0000") > 140).unwrap();
     let mut rounds = 0;
     shipper
-        .until(Duration::from_secs(120), || {
+        .until(PATIENCE, || {
             rounds += 1;
             let pair = [(); 2].map(|()| {
                 let mut command = verifier(&world, &server);
@@ -244,7 +244,7 @@ fn compactions_beside_a_shipper_and_each_other_change_nothing() {
                 Process::start(command).unwrap()
             });
             for mut compaction in pair {
-                let ended = compaction.wait(Duration::from_secs(60)).unwrap();
+                let ended = compaction.wait(PATIENCE).unwrap();
                 assert_eq!(ended.code(), Some(0), "{}", compaction.output());
             }
             rounds >= 4 && level("0001") >= 3 && level("0009") >= 2
@@ -252,7 +252,9 @@ fn compactions_beside_a_shipper_and_each_other_change_nothing() {
         .unwrap();
     writing.store(false, Ordering::Relaxed);
     writer.join().unwrap();
-    shipper.stop(Duration::from_secs(60)).unwrap();
+    let mut sync = program("shipper").unwrap();
+    run(sync.args(["sync", "--timeout", "300s", "--config"]).arg(&config), 0).unwrap();
+    shipper.stop(PATIENCE).unwrap();
     run(verifier(&world, &server).arg("compact"), 0).unwrap();
     checkpoint_truncate(&source).unwrap();
 

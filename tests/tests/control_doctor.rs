@@ -4,14 +4,12 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
 
 use rusqlite::Connection;
+use seaworthy_tests::process::PATIENCE;
 use seaworthy_tests::s3_server::S3Server;
 use seaworthy_tests::shipping::Shipping;
 use seaworthy_tests::writer;
-
-const LIMIT: Duration = Duration::from_secs(60);
 
 fn doctor(shipping: &Shipping, expected: i32) -> String {
     String::from_utf8(shipping.ask(&["doctor"], expected).unwrap().stdout).unwrap()
@@ -45,9 +43,9 @@ fn rights_are_neither_missing_nor_too_many() {
 
     server.deny(&["ListObjectsV2", "DeleteObject"]);
     let mut shipper = shipping.start(&[("app", &app)], "100ms").unwrap();
-    shipping.ask(&["sync"], 0).unwrap();
+    shipping.sync(&[]).unwrap();
     let keys = || server.keys().iter().any(|key| key.ends_with("heartbeat.json"));
-    shipper.until(LIMIT, keys).unwrap();
+    shipper.until(PATIENCE, keys).unwrap();
     let before = server.keys();
     let told = doctor(&shipping, 0);
     for line in [
@@ -65,7 +63,7 @@ fn rights_are_neither_missing_nor_too_many() {
     server.deny(&["ListObjectsV2", "DeleteObject", "GetObject"]);
     let told = doctor(&shipping, 1);
     assert!(told.contains("fail  s3://test-bucket/web-1/app: ") && told.contains("HINT"), "{told}");
-    shipper.stop(LIMIT).unwrap();
+    shipper.stop(PATIENCE).unwrap();
 }
 
 #[test]

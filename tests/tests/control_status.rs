@@ -7,14 +7,13 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::Duration;
 
 use rusqlite::Connection;
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use seaworthy_tests::process::PATIENCE;
 use seaworthy_tests::shipping::{Shipping, same_rows};
 use seaworthy_tests::writer;
 use serde_json::Value;
-
-const LIMIT: Duration = Duration::from_secs(60);
 
 fn shipping(directory: &Path) -> Shipping {
     let url = format!("file://{}", directory.join("replica").display());
@@ -26,6 +25,11 @@ fn status(shipping: &Shipping, expected: i32) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
+/// At no moment is there nothing at a place, where the shipper would begin anew.
+fn exchange(one: &Path, other: &Path) {
+    renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE).unwrap();
+}
+
 #[test]
 fn every_database_is_told_with_what_it_needs() {
     let directory = tempfile::tempdir().unwrap();
@@ -34,9 +38,9 @@ fn every_database_is_told_with_what_it_needs() {
     writer::create(&at("app.db"), 4096, 100).unwrap();
     let (app, missing) = (at("app.db"), at("missing.db"));
     let mut shipper = shipping.start(&[("app", &app), ("missing", &missing)], "100ms").unwrap();
-    shipping.ask(&["sync", "app"], 0).unwrap();
+    shipping.sync(&["app"]).unwrap();
     Connection::open(&app).unwrap().execute_batch("CREATE TABLE more (a)").unwrap();
-    shipping.ask(&["sync", "app"], 0).unwrap();
+    shipping.sync(&["app"]).unwrap();
     // Written by the verifier, elsewhere.
     let receipt = r#"{"version":1,"drill_id":"7","generation":null,"txid":"000000000000001a",
         "restored_at":"2026-11-22T09:30:00Z","finished_at":"2026-11-22T09:31:00Z"}"#;
@@ -46,7 +50,6 @@ fn every_database_is_told_with_what_it_needs() {
     assert_eq!((&app["database"], &app["state"]), (&"app".into(), &"fresh".into()), "{told}");
     assert_eq!(app["phase"], "shipping");
     assert_eq!(app["lag_seconds"], 0.0, "{told}");
-    assert_eq!(app["receipt"]["txid"], "000000000000001a");
     assert_eq!((&app["last_error"], &app["unguarded"]), (&Value::Null, &false.into()));
     assert!(app["txid"].is_string() && app["generation"].is_string(), "{told}");
     assert!(app["wal_bytes"].is_u64() && app["locks"]["taken"].is_u64(), "{told}");
@@ -56,13 +59,19 @@ fn every_database_is_told_with_what_it_needs() {
     assert!(reason.contains("no such file") && reason.contains("\nHINT: "), "{reason}");
     let output = shipping.ask(&["status"], 1).unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
-    for part in ["fresh", "not attached", "2026-11-22T09:31:00Z", "  HINT: "] {
+    for part in ["fresh", "not attached", "  HINT: "] {
         assert!(text.contains(part), "{part}: {text}");
     }
+    // One that takes more than two seconds to read is told a minute later.
+    let receipt = || status(&shipping, 1)["databases"][0]["receipt"]["txid"] == "000000000000001a";
+    shipper.until(PATIENCE, receipt).unwrap();
+    let output = shipping.ask(&["status"], 1).unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("2026-11-22T09:31:00Z"), "{text}");
     writer::create(&at("missing.db"), 4096, 1).unwrap();
-    shipping.ask(&["sync"], 0).unwrap();
+    shipping.sync(&[]).unwrap();
     status(&shipping, 0);
-    shipper.stop(LIMIT).unwrap();
+    shipper.stop(PATIENCE).unwrap();
 }
 
 #[test]
@@ -72,9 +81,9 @@ fn what_does_not_reach_the_bucket_is_stuck() {
     let shipping = shipping(directory.path());
     writer::create(&at("app.db"), 4096, 100).unwrap();
     let mut shipper = shipping.start(&[("app", &at("app.db"))], "100ms").unwrap();
-    shipping.ask(&["sync"], 0).unwrap();
-    fs::rename(at("replica"), at("elsewhere")).unwrap();
-    fs::write(at("replica"), "in the way").unwrap();
+    shipping.sync(&[]).unwrap();
+    fs::write(at("elsewhere"), "in the way").unwrap();
+    exchange(&at("replica"), &at("elsewhere"));
     Connection::open(at("app.db")).unwrap().execute_batch("CREATE TABLE more (a)").unwrap();
     let stuck = || {
         let output = shipping.ask(&["status", "--json"], 1);
@@ -84,18 +93,17 @@ fn what_does_not_reach_the_bucket_is_stuck() {
             app["state"] == "stuck" && app["last_error"].is_string() && app["spool_files"] != 0
         })
     };
-    shipper.until(LIMIT, stuck).unwrap();
-    fs::remove_file(at("replica")).unwrap();
-    fs::rename(at("elsewhere"), at("replica")).unwrap();
-    shipping.ask(&["sync", "--timeout", "60s"], 0).unwrap();
+    shipper.until(PATIENCE, stuck).unwrap();
+    exchange(&at("replica"), &at("elsewhere"));
+    shipping.sync(&[]).unwrap();
     status(&shipping, 0);
-    shipper.stop(LIMIT).unwrap();
+    shipper.stop(PATIENCE).unwrap();
 }
 
 /// What the shipper answers to raw bytes: one line, or nothing.
 fn answer(socket: &Path, request: &[u8]) -> String {
     let mut stream = UnixStream::connect(socket).unwrap();
-    stream.set_read_timeout(Some(LIMIT)).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
     // It may hang up before everything is written.
     let _ = stream.write_all(request);
     let mut line = String::new();
@@ -122,8 +130,8 @@ fn no_client_hurts_shipping_or_other_clients() {
     answer(&socket, &vec![b'x'; 10 << 20]);
     // More clients than there is room for, that say nothing, or ask for long syncs and go away.
     let silent: Vec<UnixStream> = (0..40).map(|_| UnixStream::connect(&socket).unwrap()).collect();
-    fs::rename(at("replica"), at("elsewhere")).unwrap();
-    fs::write(at("replica"), "in the way").unwrap();
+    fs::write(at("elsewhere"), "in the way").unwrap();
+    exchange(&at("replica"), &at("elsewhere"));
     let db = Connection::open(at("app.db")).unwrap();
     db.execute_batch("CREATE TABLE more (a)").unwrap();
     let mut waiting = Vec::new();
@@ -137,16 +145,15 @@ fn no_client_hurts_shipping_or_other_clients() {
     // Some were refused: there is a bound, and somebody who asks how it stands is still answered.
     let mut last = String::new();
     let mut stream = waiting.pop().unwrap();
-    stream.set_read_timeout(Some(LIMIT)).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.read_to_string(&mut last).unwrap();
     assert!(last.contains("syncs wait already"), "{last}");
     // Exit code 1 once it has noticed what is in the way.
-    shipper.until(LIMIT, || shipping.ask(&["status"], 1).is_ok()).unwrap();
+    shipper.until(PATIENCE, || shipping.ask(&["status"], 1).is_ok()).unwrap();
     drop(waiting);
-    fs::remove_file(at("replica")).unwrap();
-    fs::rename(at("elsewhere"), at("replica")).unwrap();
-    shipping.ask(&["sync", "--timeout", "60s"], 0).unwrap();
-    shipper.stop(LIMIT).unwrap();
+    exchange(&at("replica"), &at("elsewhere"));
+    shipping.sync(&[]).unwrap();
+    shipper.stop(PATIENCE).unwrap();
     assert!(!socket.exists(), "removed at the end");
     shipping.restore("app", &at("copy.db")).unwrap();
     same_rows(&at("copy.db"), &at("app.db")).unwrap();

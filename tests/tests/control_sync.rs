@@ -8,11 +8,10 @@ use std::process::Output;
 use std::time::Duration;
 
 use rusqlite::Connection;
-use seaworthy_tests::process::Process;
+use seaworthy_tests::process::{PATIENCE, Process};
 use seaworthy_tests::shipping::{Shipping, same_rows};
 use seaworthy_tests::writer::{self, Writer};
-
-const LIMIT: Duration = Duration::from_secs(60);
+use serde_json::Value;
 
 fn shipping(directory: &Path) -> Shipping {
     let url = format!("file://{}", directory.join("replica").display());
@@ -49,9 +48,9 @@ fn what_was_acknowledged_is_restored_after_the_server_is_lost() {
     writer::create(&at("app.db"), 4096, 100).unwrap();
     // An interval that no test waits for: a sync does not, either.
     let shipper = shipping.start(&[("app", &at("app.db"))], "1h").unwrap();
-    shipping.ask(&["sync", "app"], 0).unwrap();
+    shipping.sync(&["app"]).unwrap();
     commit(&at("app.db"), "the last one");
-    let output = shipping.ask(&["sync"], 0).unwrap();
+    let output = shipping.sync(&[]).unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(text.starts_with("app: in the bucket up to TXID 00000000000000"), "{text}");
     lost(shipper);
@@ -70,7 +69,7 @@ fn a_busy_writer_does_not_keep_a_sync_from_its_end() {
     for round in 0..5 {
         let name = format!("round {round}");
         commit(&at("app.db"), &name);
-        shipping.ask(&["sync"], 0).unwrap();
+        shipping.sync(&[]).unwrap();
         let copy = at(&format!("copy-{round}.db"));
         shipping.restore("app", &copy).unwrap();
         let copy = Connection::open(copy).unwrap();
@@ -90,15 +89,21 @@ fn nothing_is_acknowledged_while_the_bucket_is_out_of_reach() {
     writer::create(&at("app.db"), 4096, 100).unwrap();
     fs::write(at("replica"), "in the way").unwrap();
     let mut shipper = shipping.start(&[("app", &at("app.db"))], "100ms").unwrap();
+    let failed = || {
+        let output = shipping.ask(&["status", "--json"], 1);
+        let told = output.map(|output| serde_json::from_slice::<Value>(&output.stdout).unwrap());
+        told.is_ok_and(|told| told["databases"][0]["last_error"].is_string())
+    };
+    shipper.until(PATIENCE, failed).unwrap();
     let output = shipping.ask(&["sync", "--timeout", "3s"], 1).unwrap();
     let text = said(&output);
     assert!(text.contains("app: not in the bucket after 3s: "), "{text}");
     assert!(output.stdout.is_empty());
     fs::remove_file(at("replica")).unwrap();
-    shipping.ask(&["sync", "--timeout", "60s"], 0).unwrap();
+    shipping.sync(&[]).unwrap();
     shipping.restore("app", &at("copy.db")).unwrap();
     same_rows(&at("copy.db"), &at("app.db")).unwrap();
-    shipper.stop(LIMIT).unwrap();
+    shipper.stop(PATIENCE).unwrap();
 }
 
 #[test]
@@ -115,13 +120,13 @@ fn each_database_that_is_not_shipped_is_named_with_its_reason() {
     assert!(text.contains("\nHINT: "), "{text}");
     let done = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(done.contains("good: in the bucket"), "{done}");
-    shipping.ask(&["sync", "good"], 0).unwrap();
+    shipping.sync(&["good"]).unwrap();
     let text = said(&shipping.ask(&["sync", "goof"], 2).unwrap());
     assert!(text.contains("no database is named goof\nHINT: did you mean good?"), "{text}");
     // Created now, and asked for: nobody waits for the next try.
     writer::create(&missing, 4096, 10).unwrap();
-    shipping.ask(&["sync", "missing"], 0).unwrap();
-    shipper.stop(LIMIT).unwrap();
+    shipping.sync(&["missing"]).unwrap();
+    shipper.stop(PATIENCE).unwrap();
 }
 
 #[test]
@@ -136,14 +141,14 @@ fn without_a_running_shipper_nothing_is_acknowledged() {
         assert!(text.contains("no shipper is running") && text.contains("\nHINT: "), "{text}");
     }
     let shipper = shipping.start(&[("app", &at("app.db"))], "1s").unwrap();
-    shipping.ask(&["sync"], 0).unwrap();
+    shipping.sync(&[]).unwrap();
     lost(shipper);
     let text = said(&shipping.ask(&["sync"], 1).unwrap());
     assert!(text.contains("no shipper is running"), "a dead one's socket is nobody: {text}");
     // The next one takes the dead one's place.
     let mut next = shipping.start(&[("app", &at("app.db"))], "1s").unwrap();
-    shipping.ask(&["sync"], 0).unwrap();
-    next.stop(LIMIT).unwrap();
+    shipping.sync(&[]).unwrap();
+    next.stop(PATIENCE).unwrap();
     let text = said(&shipping.ask(&["sync"], 1).unwrap());
     assert!(text.contains("no shipper is running"), "{text}");
 }

@@ -15,12 +15,11 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use replica::store::Store;
 use seaworthy_tests::application::Application;
+use seaworthy_tests::process::PATIENCE;
 use seaworthy_tests::s3_server::S3Server;
 use seaworthy_tests::seed::seed;
 use seaworthy_tests::shipping::{Shipping, until_it_says};
 use seaworthy_tests::{bank, history, writer};
-
-const LIMIT: Duration = Duration::from_secs(60);
 
 fn kills() -> u64 {
     std::env::var("SEAWORTHY_KILLS").map_or(50, |text| text.parse().expect("a number"))
@@ -85,20 +84,21 @@ impl<'a> Killing<'a> {
                 until_it_says(&mut shipper, "ready").unwrap();
                 let count = bank::count(&source).unwrap();
                 self.shipping
-                    .ask(&["sync"], 0)
+                    .sync(&[])
                     .unwrap_or_else(|error| panic!("{error:#}\n{}", shipper.output()));
                 self.acknowledged.push(Acknowledged { count, at: Timestamp::now() });
             }
             if kill % 11 == 10 {
                 until_it_says(&mut shipper, "ready").unwrap();
-                shipper.stop(LIMIT).unwrap();
+                shipper.stop(PATIENCE).unwrap();
             }
             // Whatever it was doing. Already stopped is fine.
             shipper.kill().unwrap();
         }
         let mut shipper = self.shipping.start(&databases, "50ms").unwrap();
         let work = application.stop().unwrap();
-        shipper.stop(LIMIT).unwrap();
+        self.shipping.sync(&[]).unwrap_or_else(|error| panic!("{error:#}\n{}", shipper.output()));
+        shipper.stop(PATIENCE).unwrap();
         println!("{work:?}, {} acknowledgements", self.acknowledged.len());
         assert!(work.commits > 10 * kills, "{work:?}");
         assert!(!self.acknowledged.is_empty(), "nothing was ever acknowledged");

@@ -6,12 +6,11 @@ use std::fmt::Write as _;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::Command;
-use std::time::Duration;
 
 use seaworthy_tests::drill_support::{
     MailServer, Surroundings, detail, fixture, ship_snapshot, subject, write_heartbeat,
 };
-use seaworthy_tests::process::{Process, free_port, run, tool};
+use seaworthy_tests::process::{PATIENCE, Process, run, tool};
 use serde_json::{Value, json};
 
 /// The emulator, with the ledger's table.
@@ -22,12 +21,12 @@ struct DynamoDb {
 
 impl DynamoDb {
     fn start() -> Self {
-        let port = free_port().unwrap();
-        let mut command = tool("dynoxide").unwrap();
-        command.args(["serve", "--port", &port.to_string()]);
-        let mut process = Process::start(command).unwrap();
-        let answers = || TcpStream::connect(("127.0.0.1", port)).is_ok();
-        process.until(Duration::from_secs(60), answers).unwrap();
+        let serve = |port: u16| {
+            let mut command = tool("dynoxide")?;
+            command.args(["serve", "--port", &port.to_string()]);
+            Ok(command)
+        };
+        let (process, port) = Process::start_server(serve).unwrap();
         let dynamodb = Self { port, _process: process };
         let key = |name, kind| json!({"AttributeName": name, "KeyType": kind});
         let text = |name| json!({"AttributeName": name, "AttributeType": "S"});
@@ -161,7 +160,7 @@ fn two_watchers_at_once_send_one_mail() {
     };
     let mut both = [watch(), watch()];
     for watcher in &mut both {
-        let status = watcher.wait(Duration::from_secs(120)).unwrap();
+        let status = watcher.wait(PATIENCE).unwrap();
         assert_eq!(status.code(), Some(1), "{}", watcher.output());
     }
     let mut subjects: Vec<_> = mails.take().iter().map(subject).collect();
@@ -189,7 +188,8 @@ fn a_ledger_out_of_reach_leaves_the_record_on_stdout() {
     let mut command = world.verifier().unwrap();
     command
         .env("SEAWORTHY_LEDGER__URL", "dynamodb://seaworthy")
-        .env("AWS_ENDPOINT_URL_DYNAMODB", format!("http://127.0.0.1:{}", free_port().unwrap()));
+        // Nobody listens there.
+        .env("AWS_ENDPOINT_URL_DYNAMODB", "http://127.0.0.1:1");
     let output = run(command.args(["drill", "app", "--json"]), 3).unwrap();
     let record: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(record["verdict"], "INCONCLUSIVE");

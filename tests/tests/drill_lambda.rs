@@ -78,7 +78,7 @@ fn the_deadline_ends_a_drill_in_an_answer() {
         .env("SEAWORTHY_REPLICA__ENDPOINT", format!("http://{}", silent.local_addr().unwrap()));
     let function = Function::start(command).unwrap();
     let answer =
-        function.invoke(&json!({"task": "drill"}), Duration::from_secs(5)).unwrap().unwrap();
+        function.invoke(&json!({"task": "drill"}), Duration::from_secs(20)).unwrap().unwrap();
     assert_eq!(answer["verdict"], "INCONCLUSIVE");
     for record in answer["records"].as_array().unwrap() {
         let detail = record["checks"][0]["detail"].as_str().unwrap();

@@ -48,7 +48,7 @@ fn rules_are_checked_and_their_values_recorded() {
          [[assert]]\nname = \"how many\"\nsql = \"SELECT count(*) FROM orders\"\nmin = 150\nmax = 150\n\
          [[assert]]\nname = \"no orphans\"\nsql = \"SELECT 1 FROM orders WHERE id < 0\"\nrows = 0\n\
          [[table]]\nname = \"orders\"\nmin_rows = 1\nmax_change = \"20%\"\n\
-         [budget]\nrestore = \"5m\"\nlag = \"1m\"\n",
+         [budget]\nrestore = \"5m\"\nlag = \"1h\"\n",
     );
     let record = world.drill(&["app"], 0).unwrap();
     let names: Vec<_> = record["checks"].as_array().unwrap().iter().map(|c| &c["name"]).collect();

@@ -11,13 +11,12 @@ use std::time::Duration;
 use rusqlite::Connection;
 use seaworthy_tests::application::Application;
 use seaworthy_tests::drill_support::{self, Surroundings};
-use seaworthy_tests::process::Process;
+use seaworthy_tests::process::{PATIENCE, Process};
 use seaworthy_tests::scene::Scene;
 use seaworthy_tests::shipping::until_it_says;
 use seaworthy_tests::{bank, writer};
 
 const TURN: Duration = Duration::from_millis(500);
-const LIMIT: Duration = Duration::from_secs(60);
 
 /// A shipper whose database was written, and then deleted.
 fn deleted() -> (Scene, Process) {
@@ -47,7 +46,7 @@ fn stopped_in_the_middle_of_a_doubt() {
     bank::create(&scene.source, 4096, 0).unwrap();
     let commits = scene.work(&[]).unwrap();
     until_it_says(&mut shipper, "what differs is caught up in").unwrap();
-    let states = scene.finish(&mut shipper).unwrap();
+    let states = scene.stop(&mut shipper).unwrap();
     assert_eq!(states.last().unwrap().count, commits);
 }
 
@@ -66,7 +65,7 @@ fn a_file_longer_than_its_database() {
     scene.until_shipped(&mut shipper).unwrap();
     commits += scene.work(&["pause_us=50000"]).unwrap();
     scene.until_shipped(&mut shipper).unwrap();
-    shipper.stop(LIMIT).unwrap();
+    shipper.stop(PATIENCE).unwrap();
     writer::checkpoint_truncate(&scene.source).unwrap();
     grow();
     let mut shipper = scene.start().unwrap();
@@ -88,7 +87,7 @@ fn copied_elsewhere_while_it_is_written() {
     let application = Application::start(&scene.source, &[]).unwrap();
     for copy in 0..10 {
         let db = Connection::open(&scene.source).unwrap();
-        db.busy_timeout(LIMIT).unwrap();
+        db.busy_timeout(PATIENCE).unwrap();
         let target = scene.at(&format!("copy-{copy}"));
         db.execute("VACUUM INTO ?1", [target.display().to_string()]).unwrap();
         bank::Ledger::default().check(&target).unwrap();
@@ -114,7 +113,7 @@ fn switched_away_from_the_log_while_stopped_and_back() {
     let databases = [("app", scene.source.as_path()), ("other", other.as_path())];
     let mut shipper = scene.shipping.start(&databases, "50ms").unwrap();
     let mut commits = scene.work(&[]).unwrap();
-    shipper.stop(LIMIT).unwrap();
+    shipper.stop(PATIENCE).unwrap();
     let switch = |mode: &str| {
         let db = Connection::open(&scene.source).unwrap();
         let is: String =
@@ -130,7 +129,7 @@ fn switched_away_from_the_log_while_stopped_and_back() {
     db.execute("INSERT INTO item (name) VALUES ('others go on')", []).unwrap();
     drop(db);
     shipper
-        .until(LIMIT, || {
+        .until(PATIENCE, || {
             scene.shipping.restore_with("other", &scene.at("other.copy"), &["--force"]).unwrap();
             let db = Connection::open(scene.at("other.copy")).unwrap();
             db.query_row("SELECT count(*) FROM item WHERE name = 'others go on'", [], |row| {

@@ -4,15 +4,16 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use replica::format::wal::WAL_HEADER_SIZE;
 use rusqlite::Connection;
 use seaworthy_tests::application::Application;
+use seaworthy_tests::process::PATIENCE;
 use seaworthy_tests::scene::{Scene, in_commit_order};
 use seaworthy_tests::shipping::peak_memory;
 use seaworthy_tests::{bank, writer};
 
-const LIMIT: Duration = Duration::from_secs(60);
 /// Of a build without optimization, too; a transaction held in memory would be eight times this.
 const MEMORY_BOUND: u64 = 40 << 20;
 
@@ -70,6 +71,11 @@ fn a_log_with_checksums_of_the_other_byte_order() {
     let mut shipper = scene.start().unwrap();
     for round in 0..4 {
         let application = Application::start(&scene.source, &["spill=1"]).unwrap();
+        let deadline = Instant::now() + PATIENCE;
+        while std::fs::metadata(&wal).map_or(0, |log| log.len()) <= WAL_HEADER_SIZE as u64 {
+            assert!(Instant::now() < deadline, "nothing was ever written");
+            std::thread::sleep(Duration::from_millis(5));
+        }
         std::thread::sleep(Duration::from_millis(200 + 50 * round));
         application.kill().unwrap();
         shipper.kill().unwrap();
@@ -79,7 +85,7 @@ fn a_log_with_checksums_of_the_other_byte_order() {
         let gentle = Application::start(&scene.source, &["pause_us=20000"]).unwrap();
         std::thread::sleep(Duration::from_millis(200));
         gentle.stop().unwrap();
-        scene.shipping.ask(&["sync"], 0).unwrap();
+        scene.shipping.sync(&[]).unwrap();
     }
     let count = bank::count(&scene.source).unwrap();
     let states = scene.finish(&mut shipper).unwrap();
@@ -90,7 +96,7 @@ fn a_log_with_checksums_of_the_other_byte_order() {
 /// Adds megabytes of zeros in one transaction.
 fn grow(path: &Path, megabytes: u32) {
     let db = Connection::open(path).unwrap();
-    db.busy_timeout(LIMIT).unwrap();
+    db.busy_timeout(PATIENCE).unwrap();
     db.execute_batch("PRAGMA synchronous = OFF; CREATE TABLE IF NOT EXISTS ballast (body)")
         .unwrap();
     db.execute(
@@ -107,13 +113,14 @@ fn a_database_that_grows_beyond_a_gibibyte_and_is_shipped_anew() {
     grow(&scene.source, 1015);
     writer::checkpoint_truncate(&scene.source).unwrap();
     let mut shipper = scene.start().unwrap();
-    scene.shipping.ask(&["sync", "--timeout", "60s"], 0).unwrap();
+    scene.shipping.sync(&[]).unwrap();
     assert!(std::fs::metadata(&scene.source).unwrap().len() < 1 << 30);
     grow(&scene.source, 30);
     let application = Application::start(&scene.source, &["pause_us=5000"]).unwrap();
     std::thread::sleep(Duration::from_millis(500));
     let first = application.stop().unwrap();
-    shipper.stop(LIMIT).unwrap();
+    scene.shipping.sync(&[]).unwrap();
+    shipper.stop(PATIENCE).unwrap();
     scene.latest_is_the_source().unwrap_or_else(|error| panic!("{error:#}\n{}", shipper.output()));
     assert!(std::fs::metadata(&scene.source).unwrap().len() > 1 << 30);
 
@@ -123,9 +130,9 @@ fn a_database_that_grows_beyond_a_gibibyte_and_is_shipped_anew() {
     let application = Application::start(&scene.source, &["pause_us=5000"]).unwrap();
     std::thread::sleep(Duration::from_millis(500));
     let second = application.stop().unwrap();
-    scene.shipping.ask(&["sync", "--timeout", "60s"], 0).unwrap();
+    scene.shipping.sync(&[]).unwrap();
     let memory = peak_memory(&shipper).unwrap();
-    shipper.stop(LIMIT).unwrap();
+    shipper.stop(PATIENCE).unwrap();
     scene.latest_is_the_source().unwrap_or_else(|error| panic!("{error:#}\n{}", shipper.output()));
     let count = bank::Ledger::default().check(&scene.at("copy.db")).unwrap();
     assert_eq!(count, first.commits + second.commits);
@@ -137,7 +144,7 @@ fn a_database_that_grows_beyond_a_gibibyte_and_is_shipped_anew() {
 fn a_transaction_of_three_hundred_megabytes() {
     let scene = Scene::new(4096, 0).unwrap();
     let mut shipper = scene.start().unwrap();
-    scene.shipping.ask(&["sync"], 0).unwrap();
+    scene.shipping.sync(&[]).unwrap();
     let db = Connection::open(&scene.source).unwrap();
     db.execute_batch(
         "CREATE TABLE big (body);
@@ -147,10 +154,7 @@ fn a_transaction_of_three_hundred_megabytes() {
     .unwrap();
     drop(db);
     let application = Application::start(&scene.source, &["pause_us=5000"]).unwrap();
-    scene
-        .shipping
-        .ask(&["sync", "--timeout", "60s"], 0)
-        .unwrap_or_else(|error| panic!("{error:#}\n{}", shipper.output()));
+    scene.shipping.sync(&[]).unwrap_or_else(|error| panic!("{error:#}\n{}", shipper.output()));
     let work = application.stop().unwrap();
     let memory = peak_memory(&shipper).unwrap();
     println!("memory {} MB, {work:?}", memory >> 20);

@@ -12,15 +12,14 @@ use std::time::{Duration, Instant};
 use replica::store::Store;
 use seaworthy_tests::application::Application;
 use seaworthy_tests::fault_proxy::{Fault, FaultProxy};
-use seaworthy_tests::process::Process;
+use seaworthy_tests::process::{PATIENCE, Process};
 use seaworthy_tests::s3_server::S3Server;
 use seaworthy_tests::scene::{Scene, generations, in_commit_order};
-use seaworthy_tests::shipping::Shipping;
+use seaworthy_tests::shipping::{Shipping, until_it_says};
 
-const LIMIT: Duration = Duration::from_secs(60);
 const OUTAGE: Duration = Duration::from_secs(6);
 /// Far above what either should need, far below what an outage without bounds would make of them.
-const WAL_BOUND: u64 = 128 << 20;
+const WAL_BOUND: u64 = 768 << 20;
 const SPOOL_BOUND: u64 = 512 << 20;
 
 struct Outage {
@@ -61,14 +60,14 @@ impl Outage {
 
     fn work_through(&self, application: Application, shipper: &mut Process) {
         // What was written during the outage is in the bucket without anybody's help.
-        let sync = ["sync", "--timeout", "60s"];
-        self.scene
-            .shipping
-            .ask(&sync, 0)
-            .unwrap_or_else(|error| panic!("{error:#}\n{}", shipper.output()));
+        let sync = |output: String| {
+            self.scene.shipping.sync(&[]).unwrap_or_else(|error| panic!("{error:#}\n{output}"))
+        };
+        sync(shipper.output());
         let work =
             application.stop().unwrap_or_else(|error| panic!("{error:#}\n{}", shipper.output()));
-        shipper.stop(LIMIT).unwrap();
+        sync(shipper.output());
+        shipper.stop(PATIENCE).unwrap();
         self.scene
             .latest_is_the_source()
             .unwrap_or_else(|error| panic!("{error:#}\n{}", shipper.output()));
@@ -96,7 +95,7 @@ fn a_bucket_that_refuses_everything_for_a_while() {
     let outage = Outage::new();
     let mut shipper = outage.scene.start().unwrap();
     let application = Application::start(&outage.scene.source, &[]).unwrap();
-    outage.scene.shipping.ask(&["sync"], 0).unwrap();
+    outage.scene.shipping.sync(&[]).unwrap();
     for fault in
         [Fault::Answer(503, "SlowDown"), Fault::Answer(403, "AccessDenied"), Fault::ResetBefore]
     {
@@ -104,7 +103,9 @@ fn a_bucket_that_refuses_everything_for_a_while() {
         let fired = outage.proxy.fired();
         let (wal, spool) = outage.watch(OUTAGE / 2);
         println!("{fault:?}: WAL {} MB, state {} MB", wal >> 20, spool >> 20);
-        assert!(outage.proxy.fired() > fired, "nothing was refused");
+        // The pause after a refusal for good may be longer than this one.
+        let refused = || outage.proxy.fired() > fired;
+        shipper.until(PATIENCE, refused).expect("nothing was refused");
         assert!(wal < WAL_BOUND, "the log grew to {wal} bytes");
         assert!(spool < SPOOL_BOUND, "the state grew to {spool} bytes");
         outage.proxy.heal();
@@ -118,7 +119,7 @@ fn a_shipper_restarted_and_killed_in_the_middle_of_an_outage() {
     let outage = Outage::new();
     let mut shipper = outage.scene.start().unwrap();
     let application = Application::start(&outage.scene.source, &["pause_us=300"]).unwrap();
-    outage.scene.shipping.ask(&["sync"], 0).unwrap();
+    outage.scene.shipping.sync(&[]).unwrap();
     outage.proxy.random(1, 1, &[Fault::Answer(503, "SlowDown")]);
     outage.watch(OUTAGE / 4);
     shipper.kill().unwrap();
@@ -128,7 +129,7 @@ fn a_shipper_restarted_and_killed_in_the_middle_of_an_outage() {
     println!("WAL {} MB, state {} MB", wal >> 20, spool >> 20);
     assert!(wal < WAL_BOUND, "the log grew to {wal} bytes");
     assert!(spool < SPOOL_BOUND, "the state grew to {spool} bytes");
-    shipper.stop(LIMIT).unwrap();
+    shipper.stop(PATIENCE).unwrap();
     let mut shipper = outage.scene.start().unwrap();
     outage.watch(OUTAGE / 4);
     outage.proxy.heal();
@@ -153,6 +154,7 @@ fn a_line_that_breaks_after_the_effect() {
     }
     outage.watch(OUTAGE / 4);
     outage.proxy.heal();
+    until_it_says(&mut shipper, "ready").unwrap();
     println!("{} faults", outage.proxy.fired());
     outage.work_through(application, &mut shipper);
 }

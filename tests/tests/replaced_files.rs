@@ -11,11 +11,11 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 use seaworthy_tests::application::Application;
+use seaworthy_tests::process::PATIENCE;
 use seaworthy_tests::scene::Scene;
 use seaworthy_tests::{bank, shipping, writer};
 
 const TURN: Duration = Duration::from_millis(500);
-const LIMIT: Duration = Duration::from_secs(60);
 /// Most pages stay as they were.
 const LITTLE: &[&str] = &["pause_us=50000"];
 
@@ -47,7 +47,7 @@ fn old_file(way: Way, log_removed: bool, attached: bool) {
     fs::copy(&source, &old).unwrap();
     scene.work(&[]).unwrap();
     if !attached {
-        shipper.stop(LIMIT).unwrap();
+        shipper.stop(PATIENCE).unwrap();
     }
     if log_removed {
         // As it is after a crash: not all of the log is in the database file.
@@ -115,7 +115,7 @@ fn an_old_file_too_short_for_a_checkpoint_is_shipped_all_the_same() {
     let mut shipped = kept + after;
     for _ in 0..3 {
         shipped += scene.work(LITTLE).unwrap();
-        scene.shipping.ask(&["sync", "app"], 0).unwrap();
+        scene.shipping.sync(&["app"]).unwrap();
         let copy = scene.at("copy.db");
         scene.shipping.restore_with("app", &copy, &["--force"]).unwrap();
         assert_eq!(bank::Ledger::default().check(&copy).unwrap(), shipped, "{}", shipper.output());

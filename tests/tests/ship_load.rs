@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
+use seaworthy_tests::process::PATIENCE;
 use seaworthy_tests::s3_server::S3Server;
 use seaworthy_tests::shipping::{Shipping, peak_memory, same_rows};
 use seaworthy_tests::writer;
@@ -66,7 +67,8 @@ fn a_minute_of_writers_at_full_speed_on_three_databases() {
     }
     let memory = peak_memory(&shipper).unwrap();
     println!("longest WAL {} MB, memory {} MB", longest_wal >> 20, memory >> 20);
-    shipper.stop(Duration::from_secs(60)).unwrap();
+    shipping.sync(&[]).unwrap();
+    shipper.stop(PATIENCE).unwrap();
     assert!(longest_wal < WAL_BOUND, "a WAL grew to {longest_wal} bytes");
     assert!(memory < MEMORY_BOUND, "the shipper had {memory} bytes resident");
 
@@ -84,7 +86,7 @@ fn a_minute_of_writers_at_full_speed_on_three_databases() {
 /// Small commits as fast as they go, over a bounded number of rows. Returns how many, and the slowest.
 fn write(path: &Path, stop: &AtomicBool) -> (u64, Duration) {
     let db = Connection::open(path).unwrap();
-    db.busy_timeout(Duration::from_secs(5)).unwrap();
+    db.busy_timeout(PATIENCE).unwrap();
     db.execute_batch("PRAGMA synchronous = NORMAL").unwrap();
     let mut insert = db
         .prepare(

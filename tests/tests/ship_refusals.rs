@@ -9,12 +9,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::Connection;
-use seaworthy_tests::process::{Process, run};
+use seaworthy_tests::process::{PATIENCE, Process, run};
 use seaworthy_tests::shipping::Shipping;
 use seaworthy_tests::writer;
 use shipper::wal::attach;
-
-const LIMIT: Duration = Duration::from_secs(60);
 
 fn refusal(path: &Path) -> String {
     attach::check(path).unwrap_err().to_string()
@@ -58,7 +56,7 @@ fn one_broken_database_never_stops_the_others() {
     let (good, text, missing) = (at("good.db"), at("text.db"), at("missing.db"));
     let databases = [("text", text.as_path()), ("missing", &missing), ("good", &good)];
     let mut shipper = shipping.start(&databases, "100ms").unwrap();
-    shipper.stop(LIMIT).unwrap();
+    shipper.stop(PATIENCE).unwrap();
     let output = shipper.output();
     assert!(output.contains("not a SQLite database"), "{output}");
     assert!(output.contains("no such file"), "{output}");
@@ -80,7 +78,7 @@ fn a_second_shipper_on_the_same_state_is_refused() {
     let output = run(&mut second, 1).unwrap();
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(text.contains("another shipper") && text.contains("HINT"), "{text}");
-    first.stop(LIMIT).unwrap();
+    first.stop(PATIENCE).unwrap();
 }
 
 /// The shipper starts first after a boot (no `-wal`, no `-shm`), as root, as the owner, or as somebody
@@ -109,14 +107,16 @@ fn a_shipper_that_starts_first_never_locks_the_application_out() {
         let config = shipping.configure(&[("app", &database)], "100ms").unwrap();
         let program = directory.path().join("shipper");
         // The checkout may be in a directory that only root can enter.
-        fs::copy(shipping.shipper().unwrap().get_program(), &program).unwrap();
+        // In a process of its own: a child that another test starts just now would inherit the file, open for writing.
+        let mut copy = seaworthy_tests::process::command("cp");
+        run(copy.arg(shipping.shipper().unwrap().get_program()).arg(&program), 0).unwrap();
         let mut command = seaworthy_tests::process::command(&program);
         command.arg("run").arg("--config").arg(&config).uid(user).gid(user);
         let mut shipper = Process::start(command).unwrap();
         let told = if ships { "new generation" } else { "could lock the application out" };
         let output = |text: &str| text.contains(told);
         while !output(&shipper.output()) {
-            shipper.until(LIMIT, || true).unwrap();
+            shipper.until(PATIENCE, || true).unwrap();
             std::thread::sleep(Duration::from_millis(20));
         }
 
@@ -134,7 +134,7 @@ fn a_shipper_that_starts_first_never_locks_the_application_out() {
                 assert_eq!(file.uid(), APPLICATION, "shipper as {user}: owner of app.db{suffix}");
             }
         }
-        shipper.stop(LIMIT).unwrap();
+        shipper.stop(PATIENCE).unwrap();
         assert_eq!(directory.path().join("replica/app").exists(), ships, "shipper as {user}");
     }
 }

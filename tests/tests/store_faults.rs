@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use replica::format::Level;
@@ -15,10 +16,12 @@ use replica::store::{Body, Chain, Key, PutOutcome, Store, StoreError, read_all};
 use seaworthy_tests::fault_proxy::{Fault, FaultProxy, Rule};
 use seaworthy_tests::s3_server::S3Server;
 use seaworthy_tests::stores::{
-    attributes, body, content, generation, impatient, key, ltx, s3_root,
+    attributes, body, content, generation, impatient, key, ltx, s3_root_within,
 };
 
 const MIB: usize = 1024 * 1024;
+/// How long a silent server is waited for: longer than an answer takes, also on a loaded machine.
+const SILENCE: Duration = Duration::from_secs(4);
 
 /// Faults after which trying again helps.
 const PASSING: [Fault; 7] = [
@@ -39,10 +42,22 @@ struct Setup {
 
 impl Setup {
     async fn new() -> Self {
+        Self::within(impatient().attempt_timeout).await
+    }
+
+    /// For `fault`: those that say nothing are waited for.
+    async fn to_meet(fault: Fault) -> Self {
+        match fault {
+            Fault::Silence | Fault::Stall(_) => Self::within(SILENCE).await,
+            _ => Self::new().await,
+        }
+    }
+
+    async fn within(attempt_timeout: Duration) -> Self {
         let server = S3Server::start();
         let proxy = FaultProxy::start(server.address());
-        let store =
-            s3_root(&server, &proxy.endpoint, "backups/web-1").await.database("app").unwrap();
+        let root = s3_root_within(&server, &proxy.endpoint, "backups/web-1", attempt_timeout).await;
+        let store = root.database("app").unwrap();
         Self { server, proxy, store }
     }
 
@@ -79,7 +94,7 @@ impl Setup {
 #[tokio::test]
 async fn a_passing_fault_on_a_put_is_survived() {
     for fault in PASSING {
-        let setup = Setup::new().await;
+        let setup = Setup::to_meet(fault).await;
         setup.once("PUT", ".ltx", fault);
         let expected = match fault {
             Fault::ResetAfter => PutOutcome::AlreadyOurs,
@@ -94,7 +109,7 @@ async fn a_passing_fault_on_a_put_is_survived() {
 #[tokio::test]
 async fn a_passing_fault_on_any_other_operation_is_survived() {
     for fault in PASSING {
-        let setup = Setup::new().await;
+        let setup = Setup::to_meet(fault).await;
         setup.put(1, 5000).await.unwrap();
         setup.once("PUT", "heartbeat.json", fault);
         let document = Bytes::from_static(b"{}");
@@ -145,7 +160,7 @@ async fn a_lasting_fault_ends_as_unavailable_after_the_retries() {
 
 #[tokio::test]
 async fn a_store_that_says_nothing_is_given_up() {
-    let setup = Setup::new().await;
+    let setup = Setup::to_meet(Fault::Silence).await;
     setup.always("HEAD", "backups", Fault::Silence);
     let error = setup.store.head(&key(1)).await.unwrap_err();
     let StoreError::Unavailable { attempts, source, .. } = error else { panic!("{error:?}") };
@@ -265,7 +280,7 @@ async fn a_body_that_ends_early_is_resumed_where_it_broke() {
     for fault in
         [Fault::Truncate(0), Fault::Truncate(1), Fault::Truncate(250_000), Fault::Stall(100_000)]
     {
-        let setup = Setup::new().await;
+        let setup = Setup::to_meet(fault).await;
         setup.put(1, 600_000).await.unwrap();
         setup.proxy.fault(Rule { method: "GET", target: ".ltx", skip: 0, times: 2, fault });
         assert_eq!(setup.read(1).await.unwrap(), content(1, 600_000), "{fault:?}");

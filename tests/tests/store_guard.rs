@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use replica::store::{Body, Guard, LtxAttributes, PutOutcome, Store, StoreError, read_all};
+use seaworthy_tests::process::PATIENCE;
 use seaworthy_tests::s3_server::{Conditions, S3Server};
 use seaworthy_tests::shipping::{Shipping, same_rows};
 use seaworthy_tests::stores::{attributes, body, content, file_root, key, ltx, s3_root};
@@ -169,16 +170,16 @@ fn a_shipper_finds_out_says_so_and_ships() {
         let application = rusqlite::Connection::open(&source).unwrap();
         for _ in 0..2 {
             application.execute("INSERT INTO item (name) VALUES ('one more')", []).unwrap();
-            shipping.ask(&["sync", "--timeout", "30s"], 0).unwrap();
+            shipping.sync(&[]).unwrap();
         }
         let told = shipping.ask(&["status", "--json"], 0).unwrap();
         let told: serde_json::Value = serde_json::from_slice(&told.stdout).unwrap();
         assert_eq!(told["databases"][0]["unguarded"], true, "{conditions:?}: {told}");
         let looks = server.counts().head();
         application.execute("INSERT INTO item (name) VALUES ('the last')", []).unwrap();
-        shipping.ask(&["sync", "--timeout", "30s"], 0).unwrap();
+        shipping.sync(&[]).unwrap();
         assert!(server.counts().head() > looks, "{conditions:?}: written without a look");
-        shipper.stop(std::time::Duration::from_secs(60)).unwrap();
+        shipper.stop(PATIENCE).unwrap();
         let copy = directory.path().join("copy.db");
         shipping.restore("app", &copy).unwrap();
         same_rows(&copy, &source).unwrap();

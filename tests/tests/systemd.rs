@@ -5,13 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use seaworthy_tests::process::{Process, program, repository, tool};
+use seaworthy_tests::process::{PATIENCE, Process, program, repository, tool};
 use seaworthy_tests::systemd::NotifySocket;
 use seaworthy_tests::writer::{Writer, create};
 use tempfile::TempDir;
-
-/// Generous, for a loaded machine; what the unit itself allows is `TimeoutStartSec=120`.
-const START_LIMIT: Duration = Duration::from_secs(60);
 
 /// What the unit allows before it kills.
 const STOP_LIMIT: Duration = Duration::from_secs(20);
@@ -147,7 +144,7 @@ impl Server {
     /// Starts and waits for readiness; a failure shows what the program wrote.
     fn start_ready(&self) -> Process {
         let shipper = self.start();
-        if let Err(error) = self.socket.expect("READY=1", START_LIMIT) {
+        if let Err(error) = self.socket.expect("READY=1", PATIENCE) {
             panic!("{error:#}\n{}", shipper.output());
         }
         shipper
@@ -180,7 +177,7 @@ fn one_broken_database_does_not_stop_the_others() {
     server.configure("app.db missing.db");
     let mut shipper = server.start_ready();
     shipper
-        .until(START_LIMIT, || server.path("replica/app").is_dir())
+        .until(PATIENCE, || server.path("replica/app").is_dir())
         .expect("the sound database is shipped");
     assert!(shipper.output().contains("missing"), "{}", shipper.output());
     server.stop(&mut shipper);
@@ -198,7 +195,7 @@ fn wrong_configuration_is_exit_code_2_and_never_ready() {
     ] {
         std::fs::write(server.path("shipper.toml"), &wrong).unwrap();
         let mut shipper = server.start();
-        let status = shipper.wait(START_LIMIT).unwrap();
+        let status = shipper.wait(PATIENCE).unwrap();
         assert_eq!(status.code(), Some(2), "{wrong}\n{}", shipper.output());
         assert!(shipper.output().contains(named), "{wrong}\n{}", shipper.output());
         let messages = server.socket.pending().unwrap();
@@ -206,5 +203,5 @@ fn wrong_configuration_is_exit_code_2_and_never_ready() {
     }
     std::fs::remove_file(server.path("shipper.toml")).unwrap();
     let mut shipper = server.start();
-    assert_eq!(shipper.wait(START_LIMIT).unwrap().code(), Some(2), "{}", shipper.output());
+    assert_eq!(shipper.wait(PATIENCE).unwrap().code(), Some(2), "{}", shipper.output());
 }

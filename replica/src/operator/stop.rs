@@ -34,6 +34,8 @@ pub fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Res
         let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
         tokio::select! {
+            // What is done at the moment of a signal is done.
+            biased;
             outcome = work => outcome,
             _ = terminate.recv() => Err(Stopped { signal: "SIGTERM" }.into()),
             _ = interrupt.recv() => Err(Stopped { signal: "SIGINT" }.into()),
