@@ -20,8 +20,8 @@ fail() { printf '\ndemo: %s\n' "$*" >&2; exit 1; }
 running=()
 stop_all() {
     for process in "${running[@]}"; do kill -9 "$process" 2>/dev/null || true; done
-    # It may still be in the middle of a system call.
-    for process in "${running[@]}"; do wait "$process" 2>/dev/null || true; done
+    # A killed process may still be in the middle of a system call.
+    for process in "${running[@]}"; do while kill -0 "$process" 2>/dev/null; do sleep 0.05; done; done
 }
 trap stop_all EXIT
 
@@ -70,9 +70,9 @@ count() { sqlite 'SELECT count(*) FROM purchase' "$1"; }
 sqlite() {
     python3 -c 'import sqlite3, sys; print(sqlite3.connect(f"file:{sys.argv[2]}?mode=ro", uri=True).execute(sys.argv[1]).fetchone()[0])' "$@"
 }
-# Waits until COMMAND… succeeds, at most a minute.
+# Waits until COMMAND… succeeds, at most five minutes.
 wait_until() {
-    local deadline=$((SECONDS + 60))
+    local deadline=$((SECONDS + 300))
     until "$@" >/dev/null 2>&1; do
         [ "$SECONDS" -lt "$deadline" ] || fail "waited in vain for: $*"
         sleep 0.2

@@ -92,7 +92,7 @@ class Drills:
         return json.load(self.s3.get_object(Bucket=self.bucket, Key=f"{PREFIX}/{DATABASE}/{name}")["Body"])
 
     def synced_after(self, seconds):
-        """The heartbeat, if all that was committed at some time after this one is in the bucket (seconds since the epoch)."""
+        """The heartbeat, if all that was committed until some moment after `seconds` (since the epoch) is in the bucket."""
         heartbeat = self.document("heartbeat.json")
         synced = heartbeat["synced_at"] and datetime.fromisoformat(heartbeat["synced_at"].replace("Z", "+00:00"))
         return heartbeat if synced and synced.timestamp() > seconds else None

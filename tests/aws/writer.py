@@ -8,13 +8,15 @@ import sqlite3
 import sys
 import time
 
+from place import PATIENCE
+
 FIRST_BLOBS = 24
 
 
 def main(path):
     stop = []
     signal.signal(signal.SIGTERM, lambda *_: stop.append(True))
-    connection = sqlite3.connect(path, isolation_level=None, timeout=300)
+    connection = sqlite3.connect(path, isolation_level=None, timeout=PATIENCE)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.executescript("""
         CREATE TABLE IF NOT EXISTS customers (id INTEGER PRIMARY KEY, name TEXT NOT NULL);

@@ -44,13 +44,16 @@ pub fn create(path: &Path, page_size: u32, auto_vacuum: u32) -> Result<()> {
     db.execute_batch("COMMIT").context("commit")
 }
 
+/// How long a connection waits for a lock: far above a pause of the machine, so that longer is the shipper's doing.
+pub const BUSY: std::time::Duration = std::time::Duration::from_secs(60);
+
 /// Transactions committed in a live database, as a reader beside the application sees it.
 ///
 /// # Errors
 /// SQLite refuses.
 pub fn count(path: &Path) -> Result<u64> {
     let db = Connection::open(path).context("open database")?;
-    db.busy_timeout(crate::process::PATIENCE).context("set busy timeout")?;
+    db.busy_timeout(BUSY).context("set busy timeout")?;
     Ok(head(&db)?.0)
 }
 

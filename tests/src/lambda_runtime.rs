@@ -11,10 +11,7 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 
 use crate::drill_support::{Answer, Request, lock, serve};
-use crate::process::Process;
-
-/// Longest that a test waits for an answer; far above what any takes.
-const LIMIT: Duration = Duration::from_secs(120);
+use crate::process::{PATIENCE, Process};
 
 /// A running function.
 #[derive(Debug)]
@@ -48,7 +45,7 @@ impl Function {
     /// Invokes it with `left` until its deadline.
     pub fn invoke(&self, event: &Value, left: Duration) -> Result<Outcome> {
         self.events.send((event.to_string(), left)).context("the runtime API is gone")?;
-        let answer = self.answers.recv_timeout(LIMIT);
+        let answer = self.answers.recv_timeout(PATIENCE);
         answer.with_context(|| format!("no answer to {event}\n{}", self.process.output()))
     }
 }

@@ -50,8 +50,11 @@ const REMOVED: &[&str] = &[
     "no_proxy",
 ];
 
-/// How long anything may take: nothing here is about speed, and a machine may stand still for seconds.
+/// How long anything may take where speed is not what a test is about: a machine may stand still for seconds.
 pub const PATIENCE: Duration = Duration::from_secs(300);
+
+/// How long a server is given to end where its port is taken.
+const TO_END_WITHOUT_A_PORT: Duration = Duration::from_millis(200);
 
 /// The checkout.
 #[must_use]
@@ -156,10 +159,15 @@ impl Process {
             let port = free_port()?;
             let mut server = Self::start(command(port)?)?;
             let listens = || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok();
-            match server.until(PATIENCE, listens) {
-                Err(error) if attempts == 3 => return Err(error),
-                Err(_) => attempts += 1,
+            let started = server.until(PATIENCE, listens).and_then(|()| {
+                // Is it the server that listens, or who took the port from it?
+                std::thread::sleep(TO_END_WITHOUT_A_PORT);
+                server.check()
+            });
+            match started {
                 Ok(()) => return Ok((server, port)),
+                Err(_) if attempts < 3 && server.check().is_err() => attempts += 1,
+                Err(error) => return Err(error),
             }
         }
     }
@@ -242,6 +250,17 @@ impl Process {
         Ok(())
     }
 
+    /// Requires that it still runs.
+    ///
+    /// # Errors
+    /// It has ended; the message has its output.
+    pub fn check(&mut self) -> Result<()> {
+        if let Some(status) = self.child.try_wait().context("wait for child")? {
+            bail!("{} ended with {status}\n{}", self.what, self.output());
+        }
+        Ok(())
+    }
+
     /// Waits until `condition` holds while the process runs.
     ///
     /// # Errors
@@ -249,9 +268,7 @@ impl Process {
     pub fn until(&mut self, limit: Duration, mut condition: impl FnMut() -> bool) -> Result<()> {
         let deadline = Instant::now() + limit;
         while !condition() {
-            if let Some(status) = self.child.try_wait().context("wait for child")? {
-                bail!("{} ended with {status}\n{}", self.what, self.output());
-            }
+            self.check()?;
             ensure!(
                 Instant::now() < deadline,
                 "{}: not as expected after {limit:?}\n{}",

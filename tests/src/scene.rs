@@ -130,21 +130,21 @@ impl Scene {
         history::file_store(&self.at("replica"), "app")
     }
 
-    /// Lets a shipper whose application is at rest ship what is left, and stops it as [`Scene::stop`] does.
+    /// Lets a shipper whose application is at rest ship what is left, and stops it as [`Scene::stop_and_check`] does.
     ///
     /// # Errors
     /// As there, or it cannot ship it; the message has the shipper's output.
     pub fn finish(&self, shipper: &mut Process) -> Result<Vec<Found>> {
         self.shipping.sync(&[]).with_context(|| shipper.output())?;
-        self.stop(shipper)
+        self.stop_and_check(shipper)
     }
 
     /// Stops a shipper whose application is at rest, and requires that what it left is the source, byte for
-    /// byte, and that every state before was committed by the source. The final sync has 15 s: for little.
+    /// byte, and that every state before was committed by the source. The final sync has 15 s, so little may be left to ship.
     ///
     /// # Errors
     /// Something is not so; the message has the shipper's output.
-    pub fn stop(&self, shipper: &mut Process) -> Result<Vec<Found>> {
+    pub fn stop_and_check(&self, shipper: &mut Process) -> Result<Vec<Found>> {
         shipper.stop(PATIENCE)?;
         let check = || {
             self.latest_is_the_source()?;
@@ -164,7 +164,7 @@ impl Scene {
             if Instant::now() > deadline {
                 return Err(error.context(format!("never shipped\n{}", shipper.output())));
             }
-            shipper.until(PATIENCE, || true)?;
+            shipper.check()?;
             std::thread::sleep(LOOK);
         }
         Ok(())

@@ -1,11 +1,14 @@
 //! Where a seeded test's seed comes from.
 //!
-//! The same one each time unless `SEAWORTHY_SEED` gives another, so that a landing is judged by what it changed;
-//! to explore, run a suite with as many as one likes.
+//! The same one each time unless `SEAWORTHY_SEED` gives another, so that a change is judged by what it changed;
+//! to explore, run a suite again and again with others.
 
 #![allow(clippy::expect_used)]
 
 /// What `SEAWORTHY_SEED` says, printed.
+///
+/// # Panics
+/// Where that is no number.
 pub fn given() -> Option<u64> {
     let text = std::env::var("SEAWORTHY_SEED").ok()?;
     let seed = text.parse().expect("SEAWORTHY_SEED is a number");
@@ -14,6 +17,9 @@ pub fn given() -> Option<u64> {
 }
 
 /// What `SEAWORTHY_SEED` says, else `usual`; printed.
+///
+/// # Panics
+/// Where that is no number.
 pub fn seed(usual: u64) -> u64 {
     given().unwrap_or_else(|| {
         println!("SEAWORTHY_SEED={usual}");

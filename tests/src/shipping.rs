@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use rusqlite::Connection;
+use serde_json::Value;
 
 use crate::process::{PATIENCE, Process, program, run};
 
@@ -104,6 +105,15 @@ impl Shipping {
         self.ask(&[&["sync", "--timeout", &timeout], names].concat(), 0)
     }
 
+    /// `shipper status --json`.
+    ///
+    /// # Errors
+    /// Its exit code is not `expected`; the message has its output.
+    pub fn status(&self, expected: i32) -> Result<Value> {
+        let output = self.ask(&["status", "--json"], expected)?;
+        serde_json::from_slice(&output.stdout).context("read the status")
+    }
+
     /// Restores the newest state of `name` to `output`.
     ///
     /// # Errors
@@ -132,7 +142,7 @@ pub fn until_it_says(process: &mut Process, text: &str) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
     while !process.output().contains(text) {
         ensure!(Instant::now() < deadline, "it never said {text:?}\n{}", process.output());
-        process.until(PATIENCE, || true)?;
+        process.check()?;
         std::thread::sleep(Duration::from_millis(20));
     }
     Ok(())

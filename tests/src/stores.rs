@@ -15,8 +15,7 @@ use replica::store::{
 use crate::drill_support::fixture;
 use crate::s3_server::S3Server;
 
-/// Longer than a loaded machine takes for any request: what is not answered by then is tried again, and a request that
-/// took effect twice is another test.
+/// Longer than a loaded machine takes for any request: a request that is repeated after it took effect has tests of its own.
 const ANSWER: Duration = Duration::from_secs(30);
 
 /// Retries without waiting.

@@ -102,8 +102,8 @@ async fn every_restore_point_survives(recipe: Recipe, stride: usize) -> Vec<(Ltx
 
 #[tokio::test]
 async fn every_restore_point_survives_and_few_files_lead_to_it() {
-    for (page_size, checksummed) in [(512, true), (1024, false), (4096, true)] {
-        let seed = seed(1);
+    for (usual, page_size, checksummed) in [(3, 512, true), (4, 1024, false), (5, 4096, true)] {
+        let seed = seed(usual);
         let txids = StdRng::seed_from_u64(seed).random_range(130..400);
         let recipe = Recipe { seed, txids, page_size, checksummed };
         every_restore_point_survives(recipe, 3).await;

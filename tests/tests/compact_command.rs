@@ -15,7 +15,8 @@ use seaworthy_tests::bank;
 use seaworthy_tests::drill_support::{Surroundings, fixture};
 use seaworthy_tests::litestream::{Litestream, Replica, S3Server, restore_url, shipper_restore};
 use seaworthy_tests::made_chain::{MadeChain, Recipe, contents};
-use seaworthy_tests::process::{PATIENCE, Process, program, run};
+use seaworthy_tests::process::{PATIENCE, Process, run};
+use seaworthy_tests::shipping::Shipping;
 use seaworthy_tests::stores::{file_root, generation};
 use seaworthy_tests::writer::{checkpoint_truncate, same_bytes};
 use serde_json::Value;
@@ -193,23 +194,13 @@ fn compactions_beside_a_shipper_and_each_other_change_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let source = directory.path().join("app.db");
     bank::create(&source, 4096, 0).unwrap();
-    let config = directory.path().join("shipper.toml");
-    let text = format!(
-        "state_dir = \"{0}/state\"\nruntime_dir = \"{0}/run\"\n[replica]\nurl = \"s3://{1}/web-1\"\nendpoint = \"{2}\"\nregion = \"us-east-1\"\n\
-         [[database]]\npath = \"{3}\"\nname = \"app\"\nsync_interval = \"20ms\"\n[heartbeat]\nevery = \"1s\"\n",
-        directory.path().display(),
-        S3Server::BUCKET,
-        server.endpoint(),
-        source.display(),
+    let url = format!("s3://{}/web-1", S3Server::BUCKET);
+    let options = format!(
+        "endpoint = \"{}\"\nregion = \"us-east-1\"\n[heartbeat]\nevery = \"1s\"",
+        server.endpoint()
     );
-    std::fs::write(&config, text).unwrap();
-    let mut command = program("shipper").unwrap();
-    server.authorize(&mut command);
-    let mut shipper = Process::start({
-        command.arg("run").arg("--config").arg(&config);
-        command
-    })
-    .unwrap();
+    let shipping = Shipping::new(directory.path(), &url, &options, server.environment());
+    let mut shipper = shipping.start(&[("app", &source)], "20ms").unwrap();
     let writing = Arc::new(AtomicBool::new(true));
     let writer = std::thread::spawn({
         let (source, writing) = (source.clone(), Arc::clone(&writing));
@@ -252,8 +243,7 @@ fn compactions_beside_a_shipper_and_each_other_change_nothing() {
         .unwrap();
     writing.store(false, Ordering::Relaxed);
     writer.join().unwrap();
-    let mut sync = program("shipper").unwrap();
-    run(sync.args(["sync", "--timeout", "300s", "--config"]).arg(&config), 0).unwrap();
+    shipping.sync(&[]).unwrap();
     shipper.stop(PATIENCE).unwrap();
     run(verifier(&world, &server).arg("compact"), 0).unwrap();
     checkpoint_truncate(&source).unwrap();

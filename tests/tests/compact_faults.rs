@@ -78,7 +78,7 @@ async fn holds(
 #[tokio::test]
 async fn however_often_the_store_fails_every_state_restores_and_a_later_run_completes() {
     let mut random = StdRng::seed_from_u64(seed(1));
-    let (mut fired, mut disturbed) = (0, 0);
+    let mut disturbed = 0;
     for round in 0..12 {
         let recipe = Recipe {
             seed: random.random(),
@@ -92,7 +92,7 @@ async fn however_often_the_store_fails_every_state_restores_and_a_later_run_comp
         let reference = contents(&*undisturbed, made.chain).await;
         let store = filled(&made, CONDITIONS[round % 3]).await;
         let faults = Faults::default();
-        faults.random(random.random(), [3, 20, 80][round / 4], &FAULTS);
+        faults.random(random.random(), [3, 10, 30][round / 4], &FAULTS);
         let faulty: Arc<dyn Store> = Arc::new(FaultyStore::new(Arc::clone(&store), faults.clone()));
         for _ in 0..6 {
             if let Some(report) = compact(&faulty, &made).await {
@@ -102,14 +102,14 @@ async fn however_often_the_store_fails_every_state_restores_and_a_later_run_comp
             let points = [(); 4].map(|()| random.random_range(1..=recipe.txids));
             holds(&store, &made, &reference, points).await;
         }
-        fired += faults.fired();
+        assert!(faults.fired() > 0, "round {round}: no fault");
         faults.heal();
         let report = compact(&faulty, &made).await.unwrap();
         assert_eq!((report.verdict, report.windows_left), (Verdict::Pass, 0), "{report:?}");
         assert_eq!(contents(&*store, made.chain).await, reference);
         holds(&store, &made, &reference, (1..=recipe.txids).step_by(9)).await;
     }
-    assert!(fired > 12 && disturbed > 0, "{fired} faults disturbed {disturbed} runs");
+    assert!(disturbed > 0, "no run was ever disturbed");
 }
 
 const SMALL: Recipe = Recipe { seed: 7, txids: 40, page_size: 4096, checksummed: true };

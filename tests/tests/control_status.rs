@@ -20,12 +20,7 @@ fn shipping(directory: &Path) -> Shipping {
     Shipping::new(directory, &url, "", Vec::new())
 }
 
-fn status(shipping: &Shipping, expected: i32) -> Value {
-    let output = shipping.ask(&["status", "--json"], expected).unwrap();
-    serde_json::from_slice(&output.stdout).unwrap()
-}
-
-/// At no moment is there nothing at a place, where the shipper would begin anew.
+/// Swaps two paths at once: were nothing there for a moment, the shipper would begin anew.
 fn exchange(one: &Path, other: &Path) {
     renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE).unwrap();
 }
@@ -45,7 +40,7 @@ fn every_database_is_told_with_what_it_needs() {
     let receipt = r#"{"version":1,"drill_id":"7","generation":null,"txid":"000000000000001a",
         "restored_at":"2026-11-22T09:30:00Z","finished_at":"2026-11-22T09:31:00Z"}"#;
     fs::write(at("replica/app/receipt.json"), receipt).unwrap();
-    let told = status(&shipping, 1);
+    let told = shipping.status(1).unwrap();
     let [app, missing] = told["databases"].as_array().unwrap().as_slice() else { panic!("{told}") };
     assert_eq!((&app["database"], &app["state"]), (&"app".into(), &"fresh".into()), "{told}");
     assert_eq!(app["phase"], "shipping");
@@ -62,15 +57,16 @@ fn every_database_is_told_with_what_it_needs() {
     for part in ["fresh", "not attached", "  HINT: "] {
         assert!(text.contains(part), "{part}: {text}");
     }
-    // One that takes more than two seconds to read is told a minute later.
-    let receipt = || status(&shipping, 1)["databases"][0]["receipt"]["txid"] == "000000000000001a";
-    shipper.until(PATIENCE, receipt).unwrap();
+    // A receipt that takes more than two seconds to read is told a minute later.
+    let told =
+        || shipping.status(1).unwrap()["databases"][0]["receipt"]["txid"] == "000000000000001a";
+    shipper.until(PATIENCE, told).unwrap();
     let output = shipping.ask(&["status"], 1).unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.contains("2026-11-22T09:31:00Z"), "{text}");
     writer::create(&at("missing.db"), 4096, 1).unwrap();
     shipping.sync(&[]).unwrap();
-    status(&shipping, 0);
+    shipping.status(0).unwrap();
     shipper.stop(PATIENCE).unwrap();
 }
 
@@ -86,9 +82,7 @@ fn what_does_not_reach_the_bucket_is_stuck() {
     exchange(&at("replica"), &at("elsewhere"));
     Connection::open(at("app.db")).unwrap().execute_batch("CREATE TABLE more (a)").unwrap();
     let stuck = || {
-        let output = shipping.ask(&["status", "--json"], 1);
-        let told = output.map(|output| serde_json::from_slice::<Value>(&output.stdout).unwrap());
-        told.is_ok_and(|told| {
+        shipping.status(1).is_ok_and(|told| {
             let app = &told["databases"][0];
             app["state"] == "stuck" && app["last_error"].is_string() && app["spool_files"] != 0
         })
@@ -96,7 +90,7 @@ fn what_does_not_reach_the_bucket_is_stuck() {
     shipper.until(PATIENCE, stuck).unwrap();
     exchange(&at("replica"), &at("elsewhere"));
     shipping.sync(&[]).unwrap();
-    status(&shipping, 0);
+    shipping.status(0).unwrap();
     shipper.stop(PATIENCE).unwrap();
 }
 

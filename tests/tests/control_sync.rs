@@ -11,7 +11,6 @@ use rusqlite::Connection;
 use seaworthy_tests::process::{PATIENCE, Process};
 use seaworthy_tests::shipping::{Shipping, same_rows};
 use seaworthy_tests::writer::{self, Writer};
-use serde_json::Value;
 
 fn shipping(directory: &Path) -> Shipping {
     let url = format!("file://{}", directory.join("replica").display());
@@ -23,7 +22,7 @@ fn commit(path: &Path, name: &str) {
     // SQLite's own handler sleeps so long that, on one core, a writer that never rests keeps it out for a minute.
     db.busy_handler(Some(|tries| {
         std::thread::sleep(Duration::from_micros(100));
-        tries < 600_000
+        tries < 3_000_000
     }))
     .unwrap();
     // A table that the writer beside it leaves alone.
@@ -90,8 +89,7 @@ fn nothing_is_acknowledged_while_the_bucket_is_out_of_reach() {
     fs::write(at("replica"), "in the way").unwrap();
     let mut shipper = shipping.start(&[("app", &at("app.db"))], "100ms").unwrap();
     let failed = || {
-        let output = shipping.ask(&["status", "--json"], 1);
-        let told = output.map(|output| serde_json::from_slice::<Value>(&output.stdout).unwrap());
+        let told = shipping.status(1);
         told.is_ok_and(|told| told["databases"][0]["last_error"].is_string())
     };
     shipper.until(PATIENCE, failed).unwrap();
@@ -106,6 +104,21 @@ fn nothing_is_acknowledged_while_the_bucket_is_out_of_reach() {
     shipper.stop(PATIENCE).unwrap();
 }
 
+/// The final sync: nobody asked for what was committed after the last sync.
+#[test]
+fn what_was_committed_before_a_stop_is_in_the_bucket() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    let shipping = shipping(directory.path());
+    writer::create(&at("app.db"), 4096, 100).unwrap();
+    let mut shipper = shipping.start(&[("app", &at("app.db"))], "1h").unwrap();
+    shipping.sync(&[]).unwrap();
+    commit(&at("app.db"), "the last one");
+    shipper.stop(PATIENCE).unwrap();
+    shipping.restore("app", &at("copy.db")).unwrap();
+    same_rows(&at("copy.db"), &at("app.db")).unwrap();
+}
+
 #[test]
 fn each_database_that_is_not_shipped_is_named_with_its_reason() {
     let directory = tempfile::tempdir().unwrap();
@@ -114,7 +127,7 @@ fn each_database_that_is_not_shipped_is_named_with_its_reason() {
     writer::create(&at("good.db"), 4096, 10).unwrap();
     let (good, missing) = (at("good.db"), at("missing.db"));
     let mut shipper = shipping.start(&[("good", &good), ("missing", &missing)], "100ms").unwrap();
-    let output = shipping.ask(&["sync"], 1).unwrap();
+    let output = shipping.ask(&["sync", "--timeout", "300s"], 1).unwrap();
     let text = said(&output);
     assert!(text.contains("missing: not attached: ") && text.contains("no such file"), "{text}");
     assert!(text.contains("\nHINT: "), "{text}");

@@ -65,7 +65,6 @@ struct Killing<'a> {
 
 impl<'a> Killing<'a> {
     fn new(directory: &'a Path, shipping: Shipping, seed: u64) -> Self {
-        println!("seed {seed}");
         let random = StdRng::seed_from_u64(seed);
         Self { directory, shipping, random, acknowledged: Vec::new() }
     }

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::fs;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use seaworthy_tests::application::Application;
@@ -14,6 +15,8 @@ use seaworthy_tests::process::{PATIENCE, command, run};
 use seaworthy_tests::scene::{Scene, in_commit_order};
 
 const TURN: Duration = Duration::from_secs(2);
+/// How often what has gone up is filled again.
+const LOOK: Duration = Duration::from_millis(100);
 const WAL_BOUND: u64 = 768 << 20;
 
 fn wal_bytes(scene: &Scene) -> u64 {
@@ -33,6 +36,7 @@ fn a_full_disk_while_shipping() {
         let filled = command("dd")
             .args(["if=/dev/zero", "bs=4096", "status=none", "oflag=append", "conv=notrunc"])
             .arg(format!("of={}", ballast.display()))
+            .stderr(Stdio::null())
             .status()
             .unwrap();
         assert!(!filled.success(), "the disk is not full");
@@ -41,9 +45,13 @@ fn a_full_disk_while_shipping() {
     while !shipper.output().contains("No space left on device") {
         assert!(Instant::now() < deadline, "nobody was told\n{}", shipper.output());
         fill();
-        std::thread::sleep(TURN / 20);
+        std::thread::sleep(LOOK);
     }
-    std::thread::sleep(TURN * 4);
+    let end = Instant::now() + TURN * 4;
+    while Instant::now() < end {
+        fill();
+        std::thread::sleep(LOOK);
+    }
     let wal = wal_bytes(&scene);
     println!("WAL {} MB\n{}", wal >> 20, shipper.output());
     assert!(wal < WAL_BOUND, "the log grew to {wal} bytes");

@@ -46,7 +46,7 @@ fn stopped_in_the_middle_of_a_doubt() {
     bank::create(&scene.source, 4096, 0).unwrap();
     let commits = scene.work(&[]).unwrap();
     until_it_says(&mut shipper, "what differs is caught up in").unwrap();
-    let states = scene.stop(&mut shipper).unwrap();
+    let states = scene.stop_and_check(&mut shipper).unwrap();
     assert_eq!(states.last().unwrap().count, commits);
 }
 

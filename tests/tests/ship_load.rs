@@ -14,7 +14,7 @@ use rusqlite::Connection;
 use seaworthy_tests::process::PATIENCE;
 use seaworthy_tests::s3_server::S3Server;
 use seaworthy_tests::shipping::{Shipping, peak_memory, same_rows};
-use seaworthy_tests::writer;
+use seaworthy_tests::{bank, writer};
 
 const WAL_BOUND: u64 = 512 << 20;
 const MEMORY_BOUND: u64 = 64 << 20;
@@ -86,7 +86,7 @@ fn a_minute_of_writers_at_full_speed_on_three_databases() {
 /// Small commits as fast as they go, over a bounded number of rows. Returns how many, and the slowest.
 fn write(path: &Path, stop: &AtomicBool) -> (u64, Duration) {
     let db = Connection::open(path).unwrap();
-    db.busy_timeout(PATIENCE).unwrap();
+    db.busy_timeout(bank::BUSY).unwrap();
     db.execute_batch("PRAGMA synchronous = NORMAL").unwrap();
     let mut insert = db
         .prepare(

@@ -6,11 +6,10 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::time::Duration;
 
 use rusqlite::Connection;
 use seaworthy_tests::process::{PATIENCE, Process, run};
-use seaworthy_tests::shipping::Shipping;
+use seaworthy_tests::shipping::{Shipping, until_it_says};
 use seaworthy_tests::writer;
 use shipper::wal::attach;
 
@@ -114,11 +113,7 @@ fn a_shipper_that_starts_first_never_locks_the_application_out() {
         command.arg("run").arg("--config").arg(&config).uid(user).gid(user);
         let mut shipper = Process::start(command).unwrap();
         let told = if ships { "new generation" } else { "could lock the application out" };
-        let output = |text: &str| text.contains(told);
-        while !output(&shipper.output()) {
-            shipper.until(PATIENCE, || true).unwrap();
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        until_it_says(&mut shipper, told).unwrap();
 
         let mut application = seaworthy_tests::process::command("python3");
         application

@@ -20,7 +20,7 @@ use seaworthy_tests::stores::{
 };
 
 const MIB: usize = 1024 * 1024;
-/// How long a silent server is waited for: longer than an answer takes, also on a loaded machine.
+/// How long a silent server is waited for, several times in a test: an answer that takes longer fails it.
 const SILENCE: Duration = Duration::from_secs(4);
 
 /// Faults after which trying again helps.
@@ -45,7 +45,7 @@ impl Setup {
         Self::within(impatient().attempt_timeout).await
     }
 
-    /// For `fault`: those that say nothing are waited for.
+    /// Who says nothing is waited for only this long: [`SILENCE`].
     async fn to_meet(fault: Fault) -> Self {
         match fault {
             Fault::Silence | Fault::Stall(_) => Self::within(SILENCE).await,

@@ -172,8 +172,7 @@ fn a_shipper_finds_out_says_so_and_ships() {
             application.execute("INSERT INTO item (name) VALUES ('one more')", []).unwrap();
             shipping.sync(&[]).unwrap();
         }
-        let told = shipping.ask(&["status", "--json"], 0).unwrap();
-        let told: serde_json::Value = serde_json::from_slice(&told.stdout).unwrap();
+        let told = shipping.status(0).unwrap();
         assert_eq!(told["databases"][0]["unguarded"], true, "{conditions:?}: {told}");
         let looks = server.counts().head();
         application.execute("INSERT INTO item (name) VALUES ('the last')", []).unwrap();

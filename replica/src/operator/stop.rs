@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::coop::unconstrained;
 
 /// How long threads of a cancelled command may take to notice.
 const STOP_WITHIN: Duration = Duration::from_secs(2);
@@ -34,11 +35,12 @@ pub fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Res
         let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
         tokio::select! {
-            // What is done at the moment of a signal is done.
+            // Work that is done when the signal comes counts as done.
             biased;
             outcome = work => outcome,
-            _ = terminate.recv() => Err(Stopped { signal: "SIGTERM" }.into()),
-            _ = interrupt.recv() => Err(Stopped { signal: "SIGINT" }.into()),
+            // Heard also where the work has used up the budget of this turn.
+            _ = unconstrained(terminate.recv()) => Err(Stopped { signal: "SIGTERM" }.into()),
+            _ = unconstrained(interrupt.recv()) => Err(Stopped { signal: "SIGINT" }.into()),
         }
     });
     runtime.shutdown_timeout(STOP_WITHIN);

@@ -15,7 +15,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use rusqlite::{Connection, ErrorCode};
 use seaworthy_tests::bank;
-use seaworthy_tests::process::PATIENCE;
 
 #[derive(Debug, Default)]
 struct Options {
@@ -30,7 +29,7 @@ struct Options {
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
     let path = arguments.next().context("DATABASE")?;
-    let mut options = Options { busy: PATIENCE, ..Options::default() };
+    let mut options = Options { busy: bank::BUSY, ..Options::default() };
     for argument in arguments {
         let (name, value) = argument.split_once('=').context("name=value")?;
         match name {

@@ -17,7 +17,7 @@ use crate::record::Record;
 use crate::watch::WatchState;
 
 /// Waits for another verifier's transaction for this long.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(60);
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
 const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS drill(
