@@ -171,7 +171,18 @@ mod tests {
     const SCHEMA: &str = "CREATE TABLE orders(id INTEGER PRIMARY KEY, total, at); \
         INSERT INTO orders VALUES (1, 10, '2026-11-22 08:00:00'), (2, -5, '2026-11-20 08:00:00')";
 
+    /// One row, after many steps of SQLite's machine: its progress is looked at every so often.
+    const MANY: &str = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000) \
+        SELECT count(*) FROM n";
+    /// Takes far longer than the deadlines here.
+    const ENDLESS: &str =
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n";
+
     fn run(rule: &Value, latest: bool) -> (Check, Option<Value>) {
+        run_until(rule, latest, None)
+    }
+
+    fn run_until(rule: &Value, latest: bool, deadline: Option<Instant>) -> (Check, Option<Value>) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("copy.db");
         Connection::open(&path).unwrap().execute_batch(SCHEMA).unwrap();
@@ -180,10 +191,30 @@ mod tests {
         let rule = serde_json::from_value(named).unwrap();
         let mut copy = open(&path, None).unwrap();
         let now = "2026-11-22T09:00:00Z".parse().unwrap();
-        let outcome = assertion(&mut copy, &rule, now, latest, None);
-        let after: i64 = copy.query_row("SELECT count(*) FROM orders", (), |r| r.get(0)).unwrap();
-        assert_eq!(after, 2, "the connection goes on");
+        let outcome = assertion(&mut copy, &rule, now, latest, deadline);
+        if deadline.is_none() {
+            let long = format!("SELECT count(*) FROM orders, ({MANY})");
+            let after: i64 = copy.query_row(&long, (), |r| r.get(0)).unwrap();
+            assert_eq!(after, 2, "the connection goes on, without the rule's own deadline");
+        }
         outcome
+    }
+
+    #[test]
+    fn the_drills_deadline_is_not_the_rules_fault() {
+        let soon = Instant::now() + Duration::from_millis(50);
+        let rule = json!({"sql": ENDLESS, "rows": 1, "timeout": "60s"});
+        let (check, value) = run_until(&rule, true, Some(soon));
+        assert_eq!((check.status, value), (Status::Error, None), "{}", check.detail);
+        assert!(check.detail.starts_with("deadline reached"), "{}", check.detail);
+    }
+
+    #[test]
+    fn of_a_long_value_the_beginning_is_kept() {
+        let text = json!({"sql": "SELECT replace(printf('%2000c', 'x'), ' ', 'x')", "min": 0});
+        assert_eq!(run(&text, true).1, Some(json!("x".repeat(KEPT))));
+        let blob = json!({"sql": "SELECT zeroblob(2000)", "min": 0});
+        assert_eq!(run(&blob, true).1, Some(json!(format!("x'{}'", "0".repeat(KEPT)))));
     }
 
     #[test]
@@ -243,7 +274,6 @@ mod tests {
 
     #[test]
     fn a_rule_that_cannot_be_carried_out_accuses_nobody() {
-        let endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n";
         for (rule, status, words) in [
             (
                 json!({"sql": "SELECT total FROM gone", "rows": 0}),
@@ -281,7 +311,7 @@ mod tests {
             (json!({"sql": "PRAGMA query_only = 0", "rows": 0}), Status::Error, "not authorized"),
             (json!({"sql": "ATTACH '/etc/passwd' AS x", "rows": 0}), Status::Error, "HINT: "),
             (
-                json!({"sql": endless, "rows": 1, "timeout": "10ms"}),
+                json!({"sql": ENDLESS, "rows": 1, "timeout": "10ms"}),
                 Status::Error,
                 "did not end within 0.01 s",
             ),
@@ -289,6 +319,8 @@ mod tests {
             let (check, value) = run(&rule, true);
             assert_eq!((check.status, value), (status, None), "{rule}: {}", check.detail);
             assert!(check.detail.contains(words), "{rule}: {}", check.detail);
+            let (past, _) = run(&rule, false);
+            assert_ne!(past.status, Status::Fail, "{rule} at a past point");
         }
         assert_eq!(
             Duration::from_secs(30),
