@@ -5,9 +5,13 @@
 //! some k, or it is torn, reordered or invented, and [`Ledger::check`] says where.
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use rusqlite::{Connection, OpenFlags, TransactionBehavior, params};
+
+/// How long a connection waits for a lock: far above a pause of the machine, so that longer is the shipper's doing.
+pub const BUSY: Duration = Duration::from_secs(60);
 
 /// Accounts, with [`OPENING`] each at the beginning.
 const ACCOUNTS: u64 = 500;
@@ -43,9 +47,6 @@ pub fn create(path: &Path, page_size: u32, auto_vacuum: u32) -> Result<()> {
     }
     db.execute_batch("COMMIT").context("commit")
 }
-
-/// How long a connection waits for a lock: far above a pause of the machine, so that longer is the shipper's doing.
-pub const BUSY: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// Transactions committed in a live database, as a reader beside the application sees it.
 ///

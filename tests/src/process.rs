@@ -159,7 +159,7 @@ impl Process {
             let port = free_port()?;
             let mut server = Self::start(command(port)?)?;
             let listens = || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok();
-            let started = server.until(PATIENCE, listens).and_then(|()| {
+            let started = server.until(listens).and_then(|()| {
                 // Is it the server that listens, or who took the port from it?
                 std::thread::sleep(TO_END_WITHOUT_A_PORT);
                 server.check()
@@ -242,10 +242,10 @@ impl Process {
     /// Sends SIGTERM and waits for exit code 0.
     ///
     /// # Errors
-    /// It does not end within `limit`, or not with exit code 0; the message has its output.
-    pub fn stop(&mut self, limit: Duration) -> Result<()> {
+    /// It does not end within [`PATIENCE`], or not with exit code 0; the message has its output.
+    pub fn stop(&mut self) -> Result<()> {
         self.terminate()?;
-        let status = self.wait(limit)?;
+        let status = self.wait(PATIENCE)?;
         ensure!(status.code() == Some(0), "{} ended with {status}\n{}", self.what, self.output());
         Ok(())
     }
@@ -264,14 +264,26 @@ impl Process {
     /// Waits until `condition` holds while the process runs.
     ///
     /// # Errors
-    /// It ended first, or `limit` passed; the message has its output.
-    pub fn until(&mut self, limit: Duration, mut condition: impl FnMut() -> bool) -> Result<()> {
-        let deadline = Instant::now() + limit;
-        while !condition() {
+    /// It ended first, or [`PATIENCE`] passed; the message has its output.
+    pub fn until(&mut self, mut condition: impl FnMut() -> bool) -> Result<()> {
+        self.until_so("not as expected", |_| condition())
+    }
+
+    /// Waits until it has written `text`.
+    ///
+    /// # Errors
+    /// It ended first, or [`PATIENCE`] passed; the message has its output.
+    pub fn until_it_says(&mut self, text: &str) -> Result<()> {
+        self.until_so(&format!("never said {text:?}"), |process| process.output().contains(text))
+    }
+
+    fn until_so(&mut self, not: &str, mut condition: impl FnMut(&Self) -> bool) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        while !condition(self) {
             self.check()?;
             ensure!(
                 Instant::now() < deadline,
-                "{}: not as expected after {limit:?}\n{}",
+                "{}: {not} after {PATIENCE:?}\n{}",
                 self.what,
                 self.output()
             );

@@ -49,10 +49,7 @@ impl Scene {
     /// It cannot be created.
     pub fn new(page_size: u32, auto_vacuum: u32) -> Result<Self> {
         let directory = tempfile::tempdir().context("create directory")?;
-        let url = format!("file://{}", directory.path().join("replica").display());
-        Self::within(directory, page_size, auto_vacuum, |path| {
-            Shipping::new(path, &url, "", Vec::new())
-        })
+        Self::within(directory, page_size, auto_vacuum, Shipping::to_files)
     }
 
     /// The same with a replica elsewhere.
@@ -145,7 +142,7 @@ impl Scene {
     /// # Errors
     /// Something is not so; the message has the shipper's output.
     pub fn stop_and_check(&self, shipper: &mut Process) -> Result<Vec<Found>> {
-        shipper.stop(PATIENCE)?;
+        shipper.stop()?;
         let check = || {
             self.latest_is_the_source()?;
             self.states(self.store()?.as_ref())

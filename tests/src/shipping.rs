@@ -3,7 +3,6 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use rusqlite::Connection;
@@ -30,6 +29,13 @@ impl Shipping {
     ) -> Self {
         let replica = format!("url = \"{url}\"\n{options}");
         Self { directory: directory.to_owned(), replica, environment }
+    }
+
+    /// Ships to `replica`, a directory in `directory`.
+    #[must_use]
+    pub fn to_files(directory: &Path) -> Self {
+        let url = format!("file://{}", directory.join("replica").display());
+        Self::new(directory, &url, "", Vec::new())
     }
 
     /// Writes a configuration for `databases` (name and path) and returns its path.
@@ -71,7 +77,7 @@ impl Shipping {
     /// It ends instead.
     pub fn start(&self, databases: &[(&str, &Path)], interval: &str) -> Result<Process> {
         let mut shipper = self.spawn(databases, interval)?;
-        until_it_says(&mut shipper, "ready")?;
+        shipper.until_it_says("ready")?;
         Ok(shipper)
     }
 
@@ -132,20 +138,6 @@ impl Shipping {
         command.arg("--output").arg(output).args(options);
         run(&mut command, 0).map(|_| ())
     }
-}
-
-/// Waits until a process has written `text`.
-///
-/// # Errors
-/// It ends instead, or does not; the message has its output.
-pub fn until_it_says(process: &mut Process, text: &str) -> Result<()> {
-    let deadline = Instant::now() + PATIENCE;
-    while !process.output().contains(text) {
-        ensure!(Instant::now() < deadline, "it never said {text:?}\n{}", process.output());
-        process.check()?;
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    Ok(())
 }
 
 /// The most memory that a process has had resident, bytes.

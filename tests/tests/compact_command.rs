@@ -224,10 +224,10 @@ fn compactions_beside_a_shipper_and_each_other_change_nothing() {
             server.names_below(&format!("web-1/app/{generation}/{level}")).unwrap_or_default().len()
         })
     };
-    shipper.until(PATIENCE, || level("0000") > 140).unwrap();
+    shipper.until(|| level("0000") > 140).unwrap();
     let mut rounds = 0;
     shipper
-        .until(PATIENCE, || {
+        .until(|| {
             rounds += 1;
             let pair = [(); 2].map(|()| {
                 let mut command = verifier(&world, &server);
@@ -244,7 +244,7 @@ fn compactions_beside_a_shipper_and_each_other_change_nothing() {
     writing.store(false, Ordering::Relaxed);
     writer.join().unwrap();
     shipping.sync(&[]).unwrap();
-    shipper.stop(PATIENCE).unwrap();
+    shipper.stop().unwrap();
     run(verifier(&world, &server).arg("compact"), 0).unwrap();
     checkpoint_truncate(&source).unwrap();
 

@@ -6,7 +6,6 @@ use std::fs;
 use std::path::Path;
 
 use rusqlite::Connection;
-use seaworthy_tests::process::PATIENCE;
 use seaworthy_tests::s3_server::S3Server;
 use seaworthy_tests::shipping::Shipping;
 use seaworthy_tests::writer;
@@ -45,7 +44,7 @@ fn rights_are_neither_missing_nor_too_many() {
     let mut shipper = shipping.start(&[("app", &app)], "100ms").unwrap();
     shipping.sync(&[]).unwrap();
     let keys = || server.keys().iter().any(|key| key.ends_with("heartbeat.json"));
-    shipper.until(PATIENCE, keys).unwrap();
+    shipper.until(keys).unwrap();
     let before = server.keys();
     let told = doctor(&shipping, 0);
     for line in [
@@ -63,15 +62,14 @@ fn rights_are_neither_missing_nor_too_many() {
     server.deny(&["ListObjectsV2", "DeleteObject", "GetObject"]);
     let told = doctor(&shipping, 1);
     assert!(told.contains("fail  s3://test-bucket/web-1/app: ") && told.contains("HINT"), "{told}");
-    shipper.stop(PATIENCE).unwrap();
+    shipper.stop().unwrap();
 }
 
 #[test]
 fn a_database_that_cannot_be_shipped_is_named_with_what_to_do() {
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name);
-    let url = format!("file://{}", at("replica").display());
-    let shipping = Shipping::new(directory.path(), &url, "", Vec::new());
+    let shipping = Shipping::to_files(directory.path());
     let db = Connection::open(at("rollback.db")).unwrap();
     db.execute_batch("CREATE TABLE t (a)").unwrap();
     drop(db);

@@ -15,11 +15,6 @@ use seaworthy_tests::shipping::{Shipping, same_rows};
 use seaworthy_tests::writer;
 use serde_json::Value;
 
-fn shipping(directory: &Path) -> Shipping {
-    let url = format!("file://{}", directory.join("replica").display());
-    Shipping::new(directory, &url, "", Vec::new())
-}
-
 /// Swaps two paths at once: were nothing there for a moment, the shipper would begin anew.
 fn exchange(one: &Path, other: &Path) {
     renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE).unwrap();
@@ -29,7 +24,7 @@ fn exchange(one: &Path, other: &Path) {
 fn every_database_is_told_with_what_it_needs() {
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name);
-    let shipping = shipping(directory.path());
+    let shipping = Shipping::to_files(directory.path());
     writer::create(&at("app.db"), 4096, 100).unwrap();
     let (app, missing) = (at("app.db"), at("missing.db"));
     let mut shipper = shipping.start(&[("app", &app), ("missing", &missing)], "100ms").unwrap();
@@ -60,21 +55,21 @@ fn every_database_is_told_with_what_it_needs() {
     // A receipt that takes more than two seconds to read is told a minute later.
     let told =
         || shipping.status(1).unwrap()["databases"][0]["receipt"]["txid"] == "000000000000001a";
-    shipper.until(PATIENCE, told).unwrap();
+    shipper.until(told).unwrap();
     let output = shipping.ask(&["status"], 1).unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.contains("2026-11-22T09:31:00Z"), "{text}");
     writer::create(&at("missing.db"), 4096, 1).unwrap();
     shipping.sync(&[]).unwrap();
     shipping.status(0).unwrap();
-    shipper.stop(PATIENCE).unwrap();
+    shipper.stop().unwrap();
 }
 
 #[test]
 fn what_does_not_reach_the_bucket_is_stuck() {
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name);
-    let shipping = shipping(directory.path());
+    let shipping = Shipping::to_files(directory.path());
     writer::create(&at("app.db"), 4096, 100).unwrap();
     let mut shipper = shipping.start(&[("app", &at("app.db"))], "100ms").unwrap();
     shipping.sync(&[]).unwrap();
@@ -87,11 +82,11 @@ fn what_does_not_reach_the_bucket_is_stuck() {
             app["state"] == "stuck" && app["last_error"].is_string() && app["spool_files"] != 0
         })
     };
-    shipper.until(PATIENCE, stuck).unwrap();
+    shipper.until(stuck).unwrap();
     exchange(&at("replica"), &at("elsewhere"));
     shipping.sync(&[]).unwrap();
     shipping.status(0).unwrap();
-    shipper.stop(PATIENCE).unwrap();
+    shipper.stop().unwrap();
 }
 
 /// What the shipper answers to raw bytes: one line, or nothing.
@@ -109,7 +104,7 @@ fn answer(socket: &Path, request: &[u8]) -> String {
 fn no_client_hurts_shipping_or_other_clients() {
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name);
-    let shipping = shipping(directory.path());
+    let shipping = Shipping::to_files(directory.path());
     writer::create(&at("app.db"), 4096, 100).unwrap();
     let mut shipper = shipping.start(&[("app", &at("app.db"))], "100ms").unwrap();
     let socket = at("run/shipper.sock");
@@ -143,11 +138,11 @@ fn no_client_hurts_shipping_or_other_clients() {
     stream.read_to_string(&mut last).unwrap();
     assert!(last.contains("syncs wait already"), "{last}");
     // Exit code 1 once it has noticed what is in the way.
-    shipper.until(PATIENCE, || shipping.ask(&["status"], 1).is_ok()).unwrap();
+    shipper.until(|| shipping.ask(&["status"], 1).is_ok()).unwrap();
     drop(waiting);
     exchange(&at("replica"), &at("elsewhere"));
     shipping.sync(&[]).unwrap();
-    shipper.stop(PATIENCE).unwrap();
+    shipper.stop().unwrap();
     assert!(!socket.exists(), "removed at the end");
     shipping.restore("app", &at("copy.db")).unwrap();
     same_rows(&at("copy.db"), &at("app.db")).unwrap();

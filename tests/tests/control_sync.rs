@@ -8,14 +8,9 @@ use std::process::Output;
 use std::time::Duration;
 
 use rusqlite::Connection;
-use seaworthy_tests::process::{PATIENCE, Process};
+use seaworthy_tests::process::Process;
 use seaworthy_tests::shipping::{Shipping, same_rows};
 use seaworthy_tests::writer::{self, Writer};
-
-fn shipping(directory: &Path) -> Shipping {
-    let url = format!("file://{}", directory.join("replica").display());
-    Shipping::new(directory, &url, "", Vec::new())
-}
 
 fn commit(path: &Path, name: &str) {
     let mut db = Connection::open(path).unwrap();
@@ -43,7 +38,7 @@ fn lost(mut shipper: Process) {
 fn what_was_acknowledged_is_restored_after_the_server_is_lost() {
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name);
-    let shipping = shipping(directory.path());
+    let shipping = Shipping::to_files(directory.path());
     writer::create(&at("app.db"), 4096, 100).unwrap();
     // An interval that no test waits for: a sync does not, either.
     let shipper = shipping.start(&[("app", &at("app.db"))], "1h").unwrap();
@@ -61,7 +56,7 @@ fn what_was_acknowledged_is_restored_after_the_server_is_lost() {
 fn a_busy_writer_does_not_keep_a_sync_from_its_end() {
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name);
-    let shipping = shipping(directory.path());
+    let shipping = Shipping::to_files(directory.path());
     writer::create(&at("app.db"), 4096, 100).unwrap();
     let shipper = shipping.start(&[("app", &at("app.db"))], "100ms").unwrap();
     let writer = Writer::start(&at("app.db"), 7, Duration::ZERO);
@@ -84,7 +79,7 @@ fn a_busy_writer_does_not_keep_a_sync_from_its_end() {
 fn nothing_is_acknowledged_while_the_bucket_is_out_of_reach() {
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name);
-    let shipping = shipping(directory.path());
+    let shipping = Shipping::to_files(directory.path());
     writer::create(&at("app.db"), 4096, 100).unwrap();
     fs::write(at("replica"), "in the way").unwrap();
     let mut shipper = shipping.start(&[("app", &at("app.db"))], "100ms").unwrap();
@@ -92,7 +87,7 @@ fn nothing_is_acknowledged_while_the_bucket_is_out_of_reach() {
         let told = shipping.status(1);
         told.is_ok_and(|told| told["databases"][0]["last_error"].is_string())
     };
-    shipper.until(PATIENCE, failed).unwrap();
+    shipper.until(failed).unwrap();
     let output = shipping.ask(&["sync", "--timeout", "3s"], 1).unwrap();
     let text = said(&output);
     assert!(text.contains("app: not in the bucket after 3s: "), "{text}");
@@ -101,7 +96,7 @@ fn nothing_is_acknowledged_while_the_bucket_is_out_of_reach() {
     shipping.sync(&[]).unwrap();
     shipping.restore("app", &at("copy.db")).unwrap();
     same_rows(&at("copy.db"), &at("app.db")).unwrap();
-    shipper.stop(PATIENCE).unwrap();
+    shipper.stop().unwrap();
 }
 
 /// The final sync: nobody asked for what was committed after the last sync.
@@ -109,12 +104,12 @@ fn nothing_is_acknowledged_while_the_bucket_is_out_of_reach() {
 fn what_was_committed_before_a_stop_is_in_the_bucket() {
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name);
-    let shipping = shipping(directory.path());
+    let shipping = Shipping::to_files(directory.path());
     writer::create(&at("app.db"), 4096, 100).unwrap();
     let mut shipper = shipping.start(&[("app", &at("app.db"))], "1h").unwrap();
     shipping.sync(&[]).unwrap();
     commit(&at("app.db"), "the last one");
-    shipper.stop(PATIENCE).unwrap();
+    shipper.stop().unwrap();
     shipping.restore("app", &at("copy.db")).unwrap();
     same_rows(&at("copy.db"), &at("app.db")).unwrap();
 }
@@ -123,7 +118,7 @@ fn what_was_committed_before_a_stop_is_in_the_bucket() {
 fn each_database_that_is_not_shipped_is_named_with_its_reason() {
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name);
-    let shipping = shipping(directory.path());
+    let shipping = Shipping::to_files(directory.path());
     writer::create(&at("good.db"), 4096, 10).unwrap();
     let (good, missing) = (at("good.db"), at("missing.db"));
     let mut shipper = shipping.start(&[("good", &good), ("missing", &missing)], "100ms").unwrap();
@@ -139,14 +134,14 @@ fn each_database_that_is_not_shipped_is_named_with_its_reason() {
     // Created now, and asked for: nobody waits for the next try.
     writer::create(&missing, 4096, 10).unwrap();
     shipping.sync(&["missing"]).unwrap();
-    shipper.stop(PATIENCE).unwrap();
+    shipper.stop().unwrap();
 }
 
 #[test]
 fn without_a_running_shipper_nothing_is_acknowledged() {
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name);
-    let shipping = shipping(directory.path());
+    let shipping = Shipping::to_files(directory.path());
     writer::create(&at("app.db"), 4096, 10).unwrap();
     shipping.configure(&[("app", &at("app.db"))], "1s").unwrap();
     for command in ["sync", "status"] {
@@ -161,7 +156,7 @@ fn without_a_running_shipper_nothing_is_acknowledged() {
     // The next one takes the dead one's place.
     let mut next = shipping.start(&[("app", &at("app.db"))], "1s").unwrap();
     shipping.sync(&[]).unwrap();
-    next.stop(PATIENCE).unwrap();
+    next.stop().unwrap();
     let text = said(&shipping.ask(&["sync"], 1).unwrap());
     assert!(text.contains("no shipper is running"), "{text}");
 }

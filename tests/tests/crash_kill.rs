@@ -15,10 +15,9 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use replica::store::Store;
 use seaworthy_tests::application::Application;
-use seaworthy_tests::process::PATIENCE;
 use seaworthy_tests::s3_server::S3Server;
 use seaworthy_tests::seed::seed;
-use seaworthy_tests::shipping::{Shipping, until_it_says};
+use seaworthy_tests::shipping::Shipping;
 use seaworthy_tests::{bank, history, writer};
 
 fn kills() -> u64 {
@@ -80,7 +79,7 @@ impl<'a> Killing<'a> {
             let patience = 1 << self.random.random_range(3..11);
             std::thread::sleep(Duration::from_millis(self.random.random_range(0..patience)));
             if kill % 5 == 4 {
-                until_it_says(&mut shipper, "ready").unwrap();
+                shipper.until_it_says("ready").unwrap();
                 let count = bank::count(&source).unwrap();
                 self.shipping
                     .sync(&[])
@@ -88,8 +87,8 @@ impl<'a> Killing<'a> {
                 self.acknowledged.push(Acknowledged { count, at: Timestamp::now() });
             }
             if kill % 11 == 10 {
-                until_it_says(&mut shipper, "ready").unwrap();
-                shipper.stop(PATIENCE).unwrap();
+                shipper.until_it_says("ready").unwrap();
+                shipper.stop().unwrap();
             }
             // Whatever it was doing. Already stopped is fine.
             shipper.kill().unwrap();
@@ -97,7 +96,7 @@ impl<'a> Killing<'a> {
         let mut shipper = self.shipping.start(&databases, "50ms").unwrap();
         let work = application.stop().unwrap();
         self.shipping.sync(&[]).unwrap_or_else(|error| panic!("{error:#}\n{}", shipper.output()));
-        shipper.stop(PATIENCE).unwrap();
+        shipper.stop().unwrap();
         println!("{work:?}, {} acknowledgements", self.acknowledged.len());
         assert!(work.commits > 10 * kills, "{work:?}");
         assert!(!self.acknowledged.is_empty(), "nothing was ever acknowledged");

@@ -6,16 +6,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
-use seaworthy_tests::process::{PATIENCE, Process};
+use seaworthy_tests::process::Process;
 use seaworthy_tests::shipping::{Shipping, peak_memory, same_rows};
 use seaworthy_tests::writer;
 
 const MANY: usize = 100;
-
-fn shipping(directory: &Path) -> Shipping {
-    let url = format!("file://{}", directory.join("replica").display());
-    Shipping::new(directory, &url, "", Vec::new())
-}
 
 fn started(shipping: &Shipping, name: &str, glob: &Path) -> Process {
     let shipper = shipping.start(&[(name, glob)], "100ms").unwrap();
@@ -32,7 +27,7 @@ fn refused(shipping: &Shipping) -> String {
 fn what_appears_is_shipped_and_of_two_that_want_one_place_the_first_keeps_it() {
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name);
-    let shipping = shipping(directory.path());
+    let shipping = Shipping::to_files(directory.path());
     for site in ["one", "two", "three"] {
         fs::create_dir_all(at("srv").join(site)).unwrap();
     }
@@ -47,7 +42,7 @@ fn what_appears_is_shipped_and_of_two_that_want_one_place_the_first_keeps_it() {
     // A second one of that name, and a second path to the first one.
     writer::create(&at("srv/two/app.db"), 4096, 7).unwrap();
     std::os::unix::fs::symlink(at("srv/one/app.db"), at("srv/three/link.db")).unwrap();
-    shipper.until(PATIENCE, || shipping.ask(&["status"], 1).is_ok()).unwrap();
+    shipper.until(|| shipping.ask(&["status"], 1).is_ok()).unwrap();
     let output = shipping.ask(&["sync"], 1).unwrap();
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(text.contains("would be named app, as "), "{text}");
@@ -79,12 +74,12 @@ fn what_appears_is_shipped_and_of_two_that_want_one_place_the_first_keeps_it() {
             one["database"] == "app" && reason.contains("no such file")
         })
     };
-    shipper.until(PATIENCE, gone).unwrap();
+    shipper.until(gone).unwrap();
     writer::create(&at("srv/one/app.db"), 4096, 3).unwrap();
     shipping.sync(&["app"]).unwrap();
     shipping.restore("app", &at("third.db")).unwrap();
     same_rows(&at("third.db"), &at("srv/one/app.db")).unwrap();
-    shipper.stop(PATIENCE).unwrap();
+    shipper.stop().unwrap();
 }
 
 #[test]
@@ -93,7 +88,7 @@ fn two_configured_paths_to_one_file_are_a_wrong_configuration() {
     let at = |name: &str| directory.path().join(name);
     writer::create(&at("app.db"), 4096, 1).unwrap();
     std::os::unix::fs::symlink(at("app.db"), at("link.db")).unwrap();
-    let shipping = shipping(directory.path());
+    let shipping = Shipping::to_files(directory.path());
     shipping.configure(&[("a", &at("app.db")), ("b", &at("link.db"))], "1s").unwrap();
     let output = shipping.ask(&["run"], 2).unwrap();
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -104,7 +99,7 @@ fn two_configured_paths_to_one_file_are_a_wrong_configuration() {
 fn a_hundred_databases_in_one_process() {
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name);
-    let shipping = shipping(directory.path());
+    let shipping = Shipping::to_files(directory.path());
     fs::create_dir(at("srv")).unwrap();
     let databases: Vec<PathBuf> = (0..MANY).map(|n| at(&format!("srv/db-{n:03}.db"))).collect();
     for path in &databases {

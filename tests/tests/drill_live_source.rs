@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 use seaworthy_tests::drill_support::{Surroundings, detail, status};
-use seaworthy_tests::process::{PATIENCE, Process};
+use seaworthy_tests::process::Process;
 use seaworthy_tests::shipping::Shipping;
 use serde_json::{Value, json};
 
@@ -53,7 +53,7 @@ impl Scene {
             scrub = self.scrub();
             !scrub.is_null() && scrub != before
         };
-        shipper.until(PATIENCE, told).unwrap();
+        shipper.until(told).unwrap();
         self.shipping.sync(&["app"]).unwrap();
         (shipper, scrub)
     }
@@ -94,7 +94,7 @@ fn a_scrub_of_the_live_source_makes_the_proof_and_what_it_finds_fails_the_drill(
         scrub["txid"].as_str().unwrap()
     );
     assert!(detail(&record, "source_match").contains(&named), "{named}: {record:#}");
-    shipper.stop(PATIENCE).unwrap();
+    shipper.stop().unwrap();
 
     change_behind_sqlite(&scene.source(), "ballast 00250", "Ballast 00250");
     let (mut shipper, scrub) = scene.scrubbed();
@@ -111,12 +111,12 @@ fn a_scrub_of_the_live_source_makes_the_proof_and_what_it_finds_fails_the_drill(
     for part in [when, "1 page(s) of the source differed from what was shipped", "\nHINT: "] {
         assert!(words.contains(part), "{part}: {words}");
     }
-    shipper.stop(PATIENCE).unwrap();
+    shipper.stop().unwrap();
 
     // What differed was shipped anew: the next scrub is clean, and ends the alarm.
     let (mut shipper, scrub) = scene.scrubbed();
     assert_eq!(scrub["mismatches"], 0, "{}", shipper.output());
     let record = scene.world.drill(&["app"], 0).unwrap();
     assert_eq!(record["source_match"], json!(true), "{record:#}");
-    shipper.stop(PATIENCE).unwrap();
+    shipper.stop().unwrap();
 }

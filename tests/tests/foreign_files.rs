@@ -13,7 +13,6 @@ use seaworthy_tests::application::Application;
 use seaworthy_tests::drill_support::{self, Surroundings};
 use seaworthy_tests::process::{PATIENCE, Process};
 use seaworthy_tests::scene::Scene;
-use seaworthy_tests::shipping::until_it_says;
 use seaworthy_tests::{bank, writer};
 
 const TURN: Duration = Duration::from_millis(500);
@@ -45,7 +44,7 @@ fn stopped_in_the_middle_of_a_doubt() {
     let (scene, mut shipper) = deleted();
     bank::create(&scene.source, 4096, 0).unwrap();
     let commits = scene.work(&[]).unwrap();
-    until_it_says(&mut shipper, "what differs is caught up in").unwrap();
+    shipper.until_it_says("what differs is caught up in").unwrap();
     let states = scene.stop_and_check(&mut shipper).unwrap();
     assert_eq!(states.last().unwrap().count, commits);
 }
@@ -65,7 +64,7 @@ fn a_file_longer_than_its_database() {
     scene.until_shipped(&mut shipper).unwrap();
     commits += scene.work(&["pause_us=50000"]).unwrap();
     scene.until_shipped(&mut shipper).unwrap();
-    shipper.stop(PATIENCE).unwrap();
+    shipper.stop().unwrap();
     writer::checkpoint_truncate(&scene.source).unwrap();
     grow();
     let mut shipper = scene.start().unwrap();
@@ -113,7 +112,7 @@ fn switched_away_from_the_log_while_stopped_and_back() {
     let databases = [("app", scene.source.as_path()), ("other", other.as_path())];
     let mut shipper = scene.shipping.start(&databases, "50ms").unwrap();
     let mut commits = scene.work(&[]).unwrap();
-    shipper.stop(PATIENCE).unwrap();
+    shipper.stop().unwrap();
     let switch = |mode: &str| {
         let db = Connection::open(&scene.source).unwrap();
         let is: String =
@@ -124,12 +123,12 @@ fn switched_away_from_the_log_while_stopped_and_back() {
     commits += scene.work(&[]).unwrap();
 
     let mut shipper = scene.shipping.start(&databases, "50ms").unwrap();
-    until_it_says(&mut shipper, "not in WAL mode\nHINT: ").unwrap();
+    shipper.until_it_says("not in WAL mode\nHINT: ").unwrap();
     let db = Connection::open(&other).unwrap();
     db.execute("INSERT INTO item (name) VALUES ('others go on')", []).unwrap();
     drop(db);
     shipper
-        .until(PATIENCE, || {
+        .until(|| {
             scene.shipping.restore_with("other", &scene.at("other.copy"), &["--force"]).unwrap();
             let db = Connection::open(scene.at("other.copy")).unwrap();
             db.query_row("SELECT count(*) FROM item WHERE name = 'others go on'", [], |row| {

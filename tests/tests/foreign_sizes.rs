@@ -120,7 +120,7 @@ fn a_database_that_grows_beyond_a_gibibyte_and_is_shipped_anew() {
     std::thread::sleep(Duration::from_millis(500));
     let first = application.stop().unwrap();
     scene.shipping.sync(&[]).unwrap();
-    shipper.stop(PATIENCE).unwrap();
+    shipper.stop().unwrap();
     scene.latest_is_the_source().unwrap_or_else(|error| panic!("{error:#}\n{}", shipper.output()));
     assert!(std::fs::metadata(&scene.source).unwrap().len() > 1 << 30);
 
@@ -132,7 +132,7 @@ fn a_database_that_grows_beyond_a_gibibyte_and_is_shipped_anew() {
     let second = application.stop().unwrap();
     scene.shipping.sync(&[]).unwrap();
     let memory = peak_memory(&shipper).unwrap();
-    shipper.stop(PATIENCE).unwrap();
+    shipper.stop().unwrap();
     scene.latest_is_the_source().unwrap_or_else(|error| panic!("{error:#}\n{}", shipper.output()));
     let count = bank::Ledger::default().check(&scene.at("copy.db")).unwrap();
     assert_eq!(count, first.commits + second.commits);

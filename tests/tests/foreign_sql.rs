@@ -9,7 +9,6 @@
 use std::time::Duration;
 
 use seaworthy_tests::application::Application;
-use seaworthy_tests::process::PATIENCE;
 use seaworthy_tests::scene::{Scene, in_commit_order};
 
 const TURN: Duration = Duration::from_millis(700);
@@ -21,14 +20,14 @@ fn survives(page_size: u32, auto_vacuum: u32, options: &[&str]) {
     let mut shipper = scene.start().unwrap();
     let application = Application::start(&scene.source, options).unwrap();
     std::thread::sleep(TURN);
-    shipper.stop(PATIENCE).unwrap();
+    shipper.stop().unwrap();
     std::thread::sleep(TURN / 4);
     let mut shipper = scene.start().unwrap();
     std::thread::sleep(TURN);
     let first = application.stop().unwrap();
 
     // Nobody else is there when the application closes its last connection: its log goes away.
-    shipper.stop(PATIENCE).unwrap();
+    shipper.stop().unwrap();
     let application = Application::start(&scene.source, options).unwrap();
     std::thread::sleep(TURN / 4);
     let second = application.stop().unwrap();

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use seaworthy_tests::litestream::{Litestream, Replica, S3Server, restore_url, shipper_restore};
-use seaworthy_tests::process::PATIENCE;
 use seaworthy_tests::seed::seed;
 use seaworthy_tests::shipping::Shipping;
 use seaworthy_tests::writer::{Writer, checkpoint_truncate, create, same_bytes};
@@ -36,7 +35,7 @@ fn ship_under_writes(
     std::thread::sleep(Duration::from_secs(6));
     ensure!(writer.stop()? > 0, "no commits");
     shipping.sync(&[])?;
-    shipper.stop(PATIENCE)
+    shipper.stop()
 }
 
 fn generations(names: impl Iterator<Item = String>) -> Vec<String> {
@@ -99,9 +98,9 @@ fn replicate_under_writes(litestream: &Litestream<'_>, database: &Path, seed: u6
         let count = |level| files.iter().filter(|(at, _)| *at == level).count();
         count(0) > 20 && count(1) > 2 && count(2) > 1 && count(9) > 1
     };
-    process.until(PATIENCE, several_levels).context("wait for several levels")?;
+    process.until(several_levels).context("wait for several levels")?;
     ensure!(writer.stop()? > 0, "no commits");
-    process.stop(PATIENCE)
+    process.stop()
 }
 
 /// Compares both programs' restores at the latest TXID, the oldest and some between.

@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 use replica::store::Store;
 use seaworthy_tests::application::Application;
 use seaworthy_tests::fault_proxy::{Fault, FaultProxy};
-use seaworthy_tests::process::{PATIENCE, Process};
+use seaworthy_tests::process::Process;
 use seaworthy_tests::s3_server::S3Server;
 use seaworthy_tests::scene::{Scene, generations, in_commit_order};
-use seaworthy_tests::shipping::{Shipping, until_it_says};
+use seaworthy_tests::shipping::Shipping;
 
 const OUTAGE: Duration = Duration::from_secs(6);
 /// Far above what the log should need. At full speed it grows for as long as the disk keeps a checkpoint waiting, too.
@@ -71,7 +71,7 @@ impl Outage {
     /// What bounds the log, however long the outage is.
     fn log_begins_again(&self, shipper: &mut Process) {
         let before = self.restarts();
-        shipper.until(PATIENCE, || self.restarts() > before).expect("the log only grows");
+        shipper.until(|| self.restarts() > before).expect("the log only grows");
     }
 
     fn work_through(&self, application: Application, shipper: &mut Process) {
@@ -83,7 +83,7 @@ impl Outage {
         let work =
             application.stop().unwrap_or_else(|error| panic!("{error:#}\n{}", shipper.output()));
         sync(shipper.output());
-        shipper.stop(PATIENCE).unwrap();
+        shipper.stop().unwrap();
         self.scene
             .latest_is_the_source()
             .unwrap_or_else(|error| panic!("{error:#}\n{}", shipper.output()));
@@ -122,7 +122,7 @@ fn a_bucket_that_refuses_everything_for_a_while() {
         outage.log_begins_again(&mut shipper);
         // The pause after a refusal for good may be longer than this one.
         let refused = || outage.proxy.fired() > fired;
-        shipper.until(PATIENCE, refused).expect("nothing was refused");
+        shipper.until(refused).expect("nothing was refused");
         assert!(wal < WAL_BOUND, "the log grew to {wal} bytes");
         assert!(spool < SPOOL_BOUND, "the state grew to {spool} bytes");
         outage.proxy.heal();
@@ -147,7 +147,7 @@ fn a_shipper_restarted_and_killed_in_the_middle_of_an_outage() {
     println!("WAL {} MB, state {} MB", wal >> 20, spool >> 20);
     assert!(wal < WAL_BOUND, "the log grew to {wal} bytes");
     assert!(spool < SPOOL_BOUND, "the state grew to {spool} bytes");
-    shipper.stop(PATIENCE).unwrap();
+    shipper.stop().unwrap();
     let mut shipper = outage.scene.start().unwrap();
     outage.watch(OUTAGE / 4);
     outage.proxy.heal();
@@ -172,7 +172,7 @@ fn a_line_that_breaks_after_the_effect() {
     }
     outage.watch(OUTAGE / 4);
     outage.proxy.heal();
-    until_it_says(&mut shipper, "ready").unwrap();
+    shipper.until_it_says("ready").unwrap();
     println!("{} faults", outage.proxy.fired());
     outage.work_through(application, &mut shipper);
 }

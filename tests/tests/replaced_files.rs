@@ -11,9 +11,8 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 use seaworthy_tests::application::Application;
-use seaworthy_tests::process::PATIENCE;
 use seaworthy_tests::scene::Scene;
-use seaworthy_tests::{bank, shipping, writer};
+use seaworthy_tests::{bank, writer};
 
 const TURN: Duration = Duration::from_millis(500);
 /// Most pages stay as they were.
@@ -47,7 +46,7 @@ fn old_file(way: Way, log_removed: bool, attached: bool) {
     fs::copy(&source, &old).unwrap();
     scene.work(&[]).unwrap();
     if !attached {
-        shipper.stop(PATIENCE).unwrap();
+        shipper.stop().unwrap();
     }
     if log_removed {
         // As it is after a crash: not all of the log is in the database file.
@@ -111,7 +110,7 @@ fn an_old_file_too_short_for_a_checkpoint_is_shipped_all_the_same() {
     fs::copy(&old, &source).unwrap();
     let after = scene.work(LITTLE).unwrap();
     assert!(writer::checkpoint_truncate(&source).is_err(), "SQLite made the checkpoint");
-    shipping::until_it_says(&mut shipper, HINT).unwrap();
+    shipper.until_it_says(HINT).unwrap();
     let mut shipped = kept + after;
     for _ in 0..3 {
         shipped += scene.work(LITTLE).unwrap();

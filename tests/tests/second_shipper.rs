@@ -28,12 +28,12 @@ fn copy(from: &Path, to: &Path) {
     run(command("cp").arg("-a").arg(from).arg(to), 0).unwrap();
 }
 
-/// What is acknowledged is there, whatever the two have still to find out about each other.
+/// Lets each ship what is left, whatever the two have still to find out about each other, and stops it; what they said.
 fn stop(shippers: [(&Shipping, &mut Process); 2]) -> String {
     let mut said = String::new();
     for (shipping, shipper) in shippers {
         shipping.sync(&[]).unwrap_or_else(|error| panic!("{error:#}\n{}", shipper.output()));
-        shipper.stop(PATIENCE).unwrap();
+        shipper.stop().unwrap();
         said += &shipper.output();
         said += "----\n";
     }
@@ -100,7 +100,7 @@ fn an_old_state_directory() {
     copy(&scene.at("state"), &scene.at("old"));
     let mut shipper = scene.start().unwrap();
     std::thread::sleep(TURN);
-    shipper.stop(PATIENCE).unwrap();
+    shipper.stop().unwrap();
     std::fs::remove_dir_all(scene.at("state")).unwrap();
     std::fs::rename(scene.at("old"), scene.at("state")).unwrap();
     let mut shipper = scene.start().unwrap();

@@ -11,7 +11,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
-use seaworthy_tests::process::PATIENCE;
 use seaworthy_tests::s3_server::S3Server;
 use seaworthy_tests::shipping::{Shipping, peak_memory, same_rows};
 use seaworthy_tests::{bank, writer};
@@ -68,7 +67,7 @@ fn a_minute_of_writers_at_full_speed_on_three_databases() {
     let memory = peak_memory(&shipper).unwrap();
     println!("longest WAL {} MB, memory {} MB", longest_wal >> 20, memory >> 20);
     shipping.sync(&[]).unwrap();
-    shipper.stop(PATIENCE).unwrap();
+    shipper.stop().unwrap();
     assert!(longest_wal < WAL_BOUND, "a WAL grew to {longest_wal} bytes");
     assert!(memory < MEMORY_BOUND, "the shipper had {memory} bytes resident");
 

@@ -8,8 +8,8 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 
 use rusqlite::Connection;
-use seaworthy_tests::process::{PATIENCE, Process, run};
-use seaworthy_tests::shipping::{Shipping, until_it_says};
+use seaworthy_tests::process::{Process, run};
+use seaworthy_tests::shipping::Shipping;
 use seaworthy_tests::writer;
 use shipper::wal::attach;
 
@@ -50,12 +50,11 @@ fn one_broken_database_never_stops_the_others() {
     let at = |name: &str| directory.path().join(name);
     writer::create(&at("good.db"), 4096, 100).unwrap();
     fs::write(at("text.db"), "not a database, but long enough for a header".repeat(9)).unwrap();
-    let url = format!("file://{}", at("replica").display());
-    let shipping = Shipping::new(directory.path(), &url, "", Vec::new());
+    let shipping = Shipping::to_files(directory.path());
     let (good, text, missing) = (at("good.db"), at("text.db"), at("missing.db"));
     let databases = [("text", text.as_path()), ("missing", &missing), ("good", &good)];
     let mut shipper = shipping.start(&databases, "100ms").unwrap();
-    shipper.stop(PATIENCE).unwrap();
+    shipper.stop().unwrap();
     let output = shipper.output();
     assert!(output.contains("not a SQLite database"), "{output}");
     assert!(output.contains("no such file"), "{output}");
@@ -69,15 +68,14 @@ fn a_second_shipper_on_the_same_state_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let database = directory.path().join("app.db");
     writer::create(&database, 4096, 10).unwrap();
-    let url = format!("file://{}", directory.path().join("replica").display());
-    let shipping = Shipping::new(directory.path(), &url, "", Vec::new());
+    let shipping = Shipping::to_files(directory.path());
     let mut first = shipping.start(&[("app", &database)], "1s").unwrap();
     let mut second = shipping.shipper().unwrap();
     second.arg("run").arg("--config").arg(directory.path().join("shipper.toml"));
     let output = run(&mut second, 1).unwrap();
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(text.contains("another shipper") && text.contains("HINT"), "{text}");
-    first.stop(PATIENCE).unwrap();
+    first.stop().unwrap();
 }
 
 /// The shipper starts first after a boot (no `-wal`, no `-shm`), as root, as the owner, or as somebody
@@ -101,8 +99,7 @@ fn a_shipper_that_starts_first_never_locks_the_application_out() {
             fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
             std::os::unix::fs::chown(path, Some(owner), Some(owner)).unwrap();
         }
-        let url = format!("file://{}", directory.path().join("replica").display());
-        let shipping = Shipping::new(directory.path(), &url, "", Vec::new());
+        let shipping = Shipping::to_files(directory.path());
         let config = shipping.configure(&[("app", &database)], "100ms").unwrap();
         let program = directory.path().join("shipper");
         // The checkout may be in a directory that only root can enter.
@@ -113,7 +110,7 @@ fn a_shipper_that_starts_first_never_locks_the_application_out() {
         command.arg("run").arg("--config").arg(&config).uid(user).gid(user);
         let mut shipper = Process::start(command).unwrap();
         let told = if ships { "new generation" } else { "could lock the application out" };
-        until_it_says(&mut shipper, told).unwrap();
+        shipper.until_it_says(told).unwrap();
 
         let mut application = seaworthy_tests::process::command("python3");
         application
@@ -129,7 +126,7 @@ fn a_shipper_that_starts_first_never_locks_the_application_out() {
                 assert_eq!(file.uid(), APPLICATION, "shipper as {user}: owner of app.db{suffix}");
             }
         }
-        shipper.stop(PATIENCE).unwrap();
+        shipper.stop().unwrap();
         assert_eq!(directory.path().join("replica/app").exists(), ships, "shipper as {user}");
     }
 }

@@ -5,7 +5,6 @@
 use std::sync::Arc;
 
 use replica::store::{Body, Guard, LtxAttributes, PutOutcome, Store, StoreError, read_all};
-use seaworthy_tests::process::PATIENCE;
 use seaworthy_tests::s3_server::{Conditions, S3Server};
 use seaworthy_tests::shipping::{Shipping, same_rows};
 use seaworthy_tests::stores::{attributes, body, content, file_root, key, ltx, s3_root};
@@ -178,7 +177,7 @@ fn a_shipper_finds_out_says_so_and_ships() {
         application.execute("INSERT INTO item (name) VALUES ('the last')", []).unwrap();
         shipping.sync(&[]).unwrap();
         assert!(server.counts().head() > looks, "{conditions:?}: written without a look");
-        shipper.stop(PATIENCE).unwrap();
+        shipper.stop().unwrap();
         let copy = directory.path().join("copy.db");
         shipping.restore("app", &copy).unwrap();
         same_rows(&copy, &source).unwrap();

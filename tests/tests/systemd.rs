@@ -176,9 +176,7 @@ fn one_broken_database_does_not_stop_the_others() {
     let server = Server::new();
     server.configure("app.db missing.db");
     let mut shipper = server.start_ready();
-    shipper
-        .until(PATIENCE, || server.path("replica/app").is_dir())
-        .expect("the sound database is shipped");
+    shipper.until(|| server.path("replica/app").is_dir()).expect("the sound database is shipped");
     assert!(shipper.output().contains("missing"), "{}", shipper.output());
     server.stop(&mut shipper);
 }
