@@ -139,6 +139,7 @@ fn heartbeat(shipped: &Shipped) -> Result<Bytes> {
         sqlite_version: rusqlite::version().into(),
         host: "web-1".into(),
         scrub: None,
+        other_host: None,
     };
     Ok(Bytes::from(serde_json::to_vec(&heartbeat)?))
 }

@@ -38,6 +38,20 @@ pub struct Heartbeat {
     /// The last full comparison of the live source with what was shipped.
     #[serde(default)]
     pub scrub: Option<ScrubReport>,
+    /// Another host that was seen to ship this database lately.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub other_host: Option<OtherHost>,
+}
+
+/// Another host that writes this database's heartbeat.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OtherHost {
+    /// Its name.
+    pub host: String,
+    /// The generation that it ships.
+    pub generation: GenerationId,
+    /// When it last wrote its heartbeat, by the store's clock.
+    pub written_at: Timestamp,
 }
 
 /// A finished scrub.
@@ -45,7 +59,10 @@ pub struct Heartbeat {
 pub struct ScrubReport {
     /// When it ended.
     pub finished_at: Timestamp,
-    /// The TXID it vouches for.
+    /// The generation it vouches for; older shippers did not say.
+    #[serde(default)]
+    pub generation: Option<GenerationId>,
+    /// The TXID of that generation it vouches for.
     pub txid: Txid,
     /// Pages that differed (and were shipped anew).
     pub mismatches: u64,

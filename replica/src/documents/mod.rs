@@ -3,5 +3,5 @@
 mod heartbeat;
 mod receipt;
 
-pub use heartbeat::{Heartbeat, ScrubReport};
+pub use heartbeat::{Heartbeat, OtherHost, ScrubReport};
 pub use receipt::Receipt;

@@ -87,7 +87,14 @@ impl Pulse {
 fn is_news(written: &Heartbeat, now: &Heartbeat) -> bool {
     // What a scrub found vouches for the drill: it must not wait.
     fn told(beat: &Heartbeat) -> impl PartialEq + '_ {
-        (beat.generation, beat.txid, &beat.last_error, beat.last_transaction_at, &beat.scrub)
+        (
+            beat.generation,
+            beat.txid,
+            &beat.last_error,
+            beat.last_transaction_at,
+            &beat.scrub,
+            &beat.other_host,
+        )
     }
     told(written) != told(now)
 }

@@ -7,7 +7,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
-use replica::documents::{Heartbeat, ScrubReport};
+use replica::documents::{Heartbeat, OtherHost, ScrubReport};
 use replica::format::{GenerationId, PageSize, Txid};
 use tokio::sync::Notify;
 
@@ -84,6 +84,8 @@ pub struct State {
     pub locks_before: LockReport,
     /// The last comparison of the live database with what was shipped.
     pub scrub: Option<ScrubReport>,
+    /// Another host that was seen to ship this database lately.
+    pub other_host: Option<OtherHost>,
 }
 
 impl State {
@@ -92,6 +94,12 @@ impl State {
     pub fn is_synced(&self) -> bool {
         let captured = self.captured_until.is_some() && self.captured.is_some();
         captured && self.durable_capture >= self.captured
+    }
+
+    /// What follows is of `generation`: a comparison with another one says nothing of it.
+    fn belongs_to(&mut self, generation: Option<GenerationId>) {
+        self.generation = generation;
+        self.scrub.take_if(|scrub| generation.is_none() || scrub.generation != generation);
     }
 }
 
@@ -128,7 +136,7 @@ impl Status {
         if durable.is_none() {
             state.synced_at = None;
         }
-        state.generation = chain.generation();
+        state.belongs_to(chain.generation());
         state.durable = durable.map(|durable| durable.txid);
         // Until the bucket was asked, it may have something else.
         state.durable_capture = None;
@@ -171,7 +179,7 @@ impl Status {
     /// The generation was chosen.
     pub fn set_generation(&self, generation: GenerationId) {
         let mut state = self.lock();
-        state.generation = Some(generation);
+        state.belongs_to(Some(generation));
         state.upload_error = None;
     }
 
@@ -268,6 +276,7 @@ impl Status {
             sqlite_version: rusqlite::version().to_owned(),
             host: host.to_owned(),
             scrub: state.scrub,
+            other_host: state.other_host,
         })
     }
 
@@ -279,5 +288,36 @@ impl Status {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn scrubbed(generation: Option<GenerationId>) -> Status {
+        let status = Status::new();
+        status.lock().scrub = Some(ScrubReport {
+            finished_at: Timestamp::UNIX_EPOCH,
+            generation,
+            txid: Txid::FIRST,
+            mismatches: 0,
+        });
+        status
+    }
+
+    #[test]
+    fn a_comparison_ends_with_its_generation() {
+        let new = || GenerationId::from_uuid(uuid::Uuid::now_v7());
+        let (ours, another) = (new(), new());
+        let status = scrubbed(Some(ours));
+        status.set_generation(ours);
+        assert!(status.state().scrub.is_some(), "the same generation goes on");
+        status.set_generation(another);
+        assert_eq!(status.state().scrub, None, "it says nothing of another one");
+        let status = scrubbed(None);
+        status.set_generation(ours);
+        assert_eq!(status.state().scrub, None, "of which one is not known");
     }
 }

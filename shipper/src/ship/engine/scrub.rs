@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use anyhow::Context;
 use replica::documents::ScrubReport;
-use replica::format::{PageNumber, Txid, page_checksum};
+use replica::format::{PageNumber, page_checksum};
 use rusqlite::Connection;
 
 use crate::chain::entry::End;
@@ -59,15 +59,17 @@ impl Engine {
         self.scrub = scrub;
         let done = compared?;
         ended?;
-        if !done {
+        // What is not in the bucket yet has no TXID to vouch for.
+        let vouched = self.chain.generation().zip(self.chain.durable_state());
+        let Some((generation, durable)) = vouched.filter(|_| done) else {
             self.scrub.due = now + self.pace.scrub_pause;
             return Ok(None);
-        }
+        };
         let mismatches = self.scrub.mismatches;
         self.scrub = Schedule::new(now + self.pace.scrub_every);
-        let txid = self.chain.durable_state().map_or(Txid::FIRST, |durable| durable.txid);
         tracing::info!(mismatches, "the source was compared with what is shipped");
-        Ok(Some(ScrubReport { finished_at: as_of, txid, mismatches }))
+        let (generation, txid) = (Some(generation), durable.txid);
+        Ok(Some(ScrubReport { finished_at: as_of, generation, txid, mismatches }))
     }
 
     /// Compares pages as `reader` sees them, for about a slice; `true` after the last one.
