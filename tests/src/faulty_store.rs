@@ -145,6 +145,10 @@ impl Store for FaultyStore {
         self.store.locate(key)
     }
 
+    fn keeps_time(&self) -> bool {
+        self.store.keeps_time()
+    }
+
     async fn chains(&self) -> Result<Vec<Chain>, StoreError> {
         self.call(self.url(), "s3:ListBucket", self.store.chains()).await
     }

@@ -22,6 +22,10 @@ use replica::store::{
 struct Headers {
     files: BTreeMap<LtxKey, (Timestamp, Timestamp)>,
     heartbeat: Option<Vec<u8>>,
+    /// Files without a valid header.
+    junk: BTreeSet<LtxKey>,
+    /// As a directory does: what the store says of times counts for nothing.
+    timeless: bool,
     gets: AtomicUsize,
 }
 
@@ -47,18 +51,27 @@ impl Headers {
     }
 
     fn beat_at(&mut self, chain: Chain, txid: &str) {
+        self.beat_written(chain, txid, 1_767_225_600);
+    }
+
+    fn beat_written(&mut self, chain: Chain, txid: &str, written: i64) {
+        let written = second(written);
         let text = format!(
             r#"{{"version":1,"generation":"{chain}","txid":{txid},"page_size":4096,"page_count":1,
-                "written_at":"2026-01-01T00:00:00Z","synced_at":null,"last_transaction_at":null,
+                "written_at":"{written}","synced_at":null,"last_transaction_at":null,
                 "wal_bytes":0,"last_error":null,"shipper_version":"0","sqlite_version":"3","host":"h"}}"#
         );
         self.heartbeat = Some(text.into_bytes());
     }
 
     fn select(&self, target: Target) -> Result<Selected, RestoreError> {
+        self.select_in(None, target)
+    }
+
+    fn select_in(&self, chain: Option<Chain>, target: Target) -> Result<Selected, RestoreError> {
         // Boxed as a Lambda handler would: a future that is not `Send` does not compile here.
         type Work<'a> = Pin<Box<dyn Future<Output = Result<Selected, RestoreError>> + Send + 'a>>;
-        let work: Work<'_> = Box::pin(select(self, None, target));
+        let work: Work<'_> = Box::pin(select(self, chain, target));
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(work)
     }
@@ -80,6 +93,9 @@ impl Store for Headers {
     }
     fn locate(&self, key: &Key) -> String {
         format!("{key:?}")
+    }
+    fn keeps_time(&self) -> bool {
+        !self.timeless
     }
     async fn chains(&self) -> Result<Vec<Chain>, StoreError> {
         let chains: BTreeSet<Chain> = self.files.keys().map(|key| key.chain).collect();
@@ -106,6 +122,9 @@ impl Store for Headers {
             let found = found.ok_or(StoreError::NotFound { target: "heartbeat".into() })?;
             return Ok(Box::new(Once(Some(found))));
         };
+        if self.junk.contains(key) {
+            return Ok(Box::new(Once(Some(Bytes::from(vec![7; 100])))));
+        }
         let header = Header {
             page_size: PageSize::new(4096).unwrap(),
             commit: 1,
@@ -140,18 +159,153 @@ fn chain_of(store: &mut Headers, chain: Chain, start: i64, txids: impl Iterator<
     }
 }
 
+/// What `sync` acknowledged is in the chain that was written to last, whatever became of the heartbeat.
 #[test]
-fn the_heartbeat_s_generation_wins_over_a_later_one_with_a_remark() {
+fn the_generation_written_last_is_the_latest_whatever_the_heartbeat_says() {
     let mut store = Headers::default();
     chain_of(&mut store, generation(1), 0, 2..=5);
     chain_of(&mut store, generation(2), 100, 2..=5);
+    for timeless in [false, true] {
+        store.timeless = timeless;
+        store.heartbeat = None;
+        let selected = store.select(Target::Latest).unwrap();
+        assert_eq!(selected.plan.chain, generation(2));
+        assert!(selected.remarks.is_empty());
+        store.beat(generation(1));
+        let selected = store.select(Target::Latest).unwrap();
+        assert_eq!(selected.plan.chain, generation(2));
+        assert!(selected.remarks[0].contains("was written to later"), "{:?}", selected.remarks);
+    }
+}
+
+#[test]
+fn a_heartbeat_too_large_or_cut_short_or_of_nothing_is_a_remark() {
+    let mut store = Headers::default();
+    chain_of(&mut store, generation(1), 0, 2..=5);
+    store.beat_at(generation(1), r#""0000000000000005""#);
+    let whole = store.heartbeat.clone().unwrap();
+    let mut large = whole.clone();
+    large.resize(70_000, b' ');
+    for bad in [large, whole[..whole.len() / 2].to_vec(), Vec::new(), vec![0xff; 9]] {
+        store.heartbeat = Some(bad);
+        let selected = store.select(Target::Latest).unwrap();
+        assert_eq!(selected.plan.txid.get(), 5);
+        assert!(selected.remarks[0].contains("heartbeat cannot be read"), "{selected:?}");
+    }
+}
+
+/// A copy has the times of the copying: the heartbeat, which tells that, says which chain was the latest.
+#[test]
+fn in_a_copied_bucket_the_heartbeat_names_the_latest() {
+    let mut store = Headers::default();
+    let chains = [(1, 0, 9000), (2, 100, 8000)];
+    for (number, start, copied) in chains {
+        store.add(generation(number), 9, (1, 1), start + 1, copied);
+        store.add(generation(number), 0, (2, 2), start + 2, copied + 1);
+    }
+    store.beat_written(generation(2), r#""0000000000000002""#, 150);
     let selected = store.select(Target::Latest).unwrap();
     assert_eq!(selected.plan.chain, generation(2));
-    assert!(selected.remarks.is_empty());
-    store.beat(generation(1));
-    let selected = store.select(Target::Latest).unwrap();
-    assert_eq!(selected.plan.chain, generation(1));
-    assert!(selected.remarks[0].contains("was written to later"), "{:?}", selected.remarks);
+    assert!(selected.remarks[0].contains("copied"), "{:?}", selected.remarks);
+    assert!(selected.rivals.is_empty());
+    let past = store.select(Target::AtOrBefore(second(50))).unwrap();
+    assert_eq!((past.plan.chain, past.plan.txid.get()), (generation(1), 2));
+    assert!(past.remarks.iter().any(|remark| remark.contains("copied")), "{:?}", past.remarks);
+    // One that claims to be old in a bucket that is no copy says nothing.
+    let mut store = Headers::default();
+    chain_of(&mut store, generation(1), 1000, 2..=5);
+    chain_of(&mut store, generation(2), 2000, 2..=5);
+    store.beat_written(generation(1), "null", 3);
+    assert_eq!(store.select(Target::Latest).unwrap().plan.chain, generation(2));
+}
+
+/// Neither a clock nor a forger moves a state to a time at which the store did not have it.
+#[test]
+fn the_store_s_time_bounds_every_header() {
+    let mut store = Headers::default();
+    chain_of(&mut store, generation(1), 100, 2..=5);
+    // Of the past, of the future, and a whole generation of the past.
+    store.add(generation(1), 0, (6, 6), 3, 106);
+    store.add(generation(1), 0, (7, 7), 9_000_000, 107);
+    store.add(generation(2), 9, (1, 1), 3, 200);
+    for (asked, chain, txid) in [(105, 1, 5), (106, 1, 6), (108, 1, 7), (199, 1, 7), (200, 2, 1)] {
+        let selected = store.select(Target::AtOrBefore(second(asked))).unwrap();
+        let found = (selected.plan.chain, selected.plan.txid.get());
+        assert_eq!(found, (generation(chain), txid), "at {asked}");
+        assert!(selected.timestamp <= second(asked));
+    }
+    assert!(store.select(Target::AtOrBefore(second(50))).is_err());
+}
+
+/// A server was rolled back: an older chain goes on, but at that time another one was the newest.
+#[test]
+fn a_time_is_looked_for_in_every_generation() {
+    let mut store = Headers::default();
+    chain_of(&mut store, generation(1), 0, 2..=5);
+    chain_of(&mut store, generation(2), 100, 2..=5);
+    store.add(generation(1), 0, (6, 6), 200, 200);
+    store.add(generation(1), 0, (7, 7), 201, 201);
+    for timeless in [false, true] {
+        store.timeless = timeless;
+        for (asked, chain, txid) in [(99, 1, 5), (150, 2, 5), (200, 1, 6)] {
+            let selected = store.select(Target::AtOrBefore(second(asked))).unwrap();
+            let found = (selected.plan.chain, selected.plan.txid.get());
+            assert_eq!(found, (generation(chain), txid), "at {asked}");
+            assert!(selected.remarks.iter().any(|remark| remark.contains("newest state at")));
+        }
+    }
+}
+
+#[test]
+fn generations_that_were_alive_at_once_are_named_with_a_command_each() {
+    let mut store = Headers::default();
+    chain_of(&mut store, generation(1), 0, 2..=50);
+    store.add(generation(2), 9, (1, 1), 40, 40);
+    store.add(generation(2), 0, (2, 2), 60, 60);
+    for timeless in [false, true] {
+        store.timeless = timeless;
+        let selected = store.select(Target::Latest).unwrap();
+        let found = selected.rivals.iter().map(|rival| (rival.chain, rival.txid.get()));
+        assert_eq!(found.collect::<Vec<_>>(), [(generation(2), 2), (generation(1), 50)]);
+        for rival in &selected.rivals {
+            let named = format!("--generation {} --txid {}", rival.chain, rival.txid);
+            assert!(rival.command.contains(&named), "{rival:?}");
+        }
+        // Before the second one began, the first was alone. Who names one has chosen.
+        assert!(store.select(Target::AtOrBefore(second(39))).unwrap().rivals.is_empty());
+        assert!(!store.select(Target::AtOrBefore(second(55))).unwrap().rivals.is_empty());
+        assert!(store.select_in(Some(generation(2)), Target::Latest).unwrap().rivals.is_empty());
+    }
+    // Another one after both: somebody has chosen.
+    store.add(generation(3), 9, (1, 1), 90, 90);
+    assert!(store.select(Target::Latest).unwrap().rivals.is_empty());
+}
+
+#[test]
+fn one_upload_that_was_under_way_for_long_makes_no_rival() {
+    let mut store = Headers::default();
+    chain_of(&mut store, generation(1), 0, 2..=5);
+    chain_of(&mut store, generation(2), 100, 2..=5);
+    store.add(generation(1), 0, (6, 6), 6, 103);
+    assert!(store.select(Target::Latest).unwrap().rivals.is_empty());
+    // But what was committed there later does.
+    store.add(generation(1), 0, (6, 6), 102, 103);
+    assert_eq!(store.select(Target::Latest).unwrap().rivals.len(), 2);
+}
+
+#[test]
+fn a_generation_of_junk_is_passed_over() {
+    let mut store = Headers::default();
+    chain_of(&mut store, generation(1), 0, 2..=5);
+    chain_of(&mut store, generation(2), 100, 2..=5);
+    store.junk = store.files.keys().filter(|key| key.chain == generation(2)).copied().collect();
+    let time = Target::AtOrBefore(second(500));
+    for target in [Target::Latest, Target::Txid(Txid::new(5).unwrap()), time] {
+        let selected = store.select(target).unwrap();
+        assert_eq!((selected.plan.chain, selected.plan.txid.get()), (generation(1), 5));
+        let told = |remark: &String| remark.contains("none of its files is valid");
+        assert!(selected.remarks.iter().any(told), "{:?}", selected.remarks);
+    }
 }
 
 #[test]
@@ -179,41 +333,40 @@ fn a_latest_generation_without_its_snapshot_does_not_fall_back_to_older_data() {
     chain_of(&mut store, generation(1), 0, 2..=5);
     store.add(generation(2), 0, (2, 2), 200, 200);
     store.add(generation(2), 0, (3, 3), 201, 201);
-    for named in [None, Some(generation(2))] {
+    for named in [None, Some(generation(1)), Some(generation(2))] {
+        store.heartbeat = None;
         if let Some(named) = named {
             store.beat(named);
         }
-        let damaged = [Target::Latest, Target::Txid(Txid::new(3).unwrap())];
+        let error = store.select(Target::Latest).unwrap_err();
+        assert!(error.is_replica_fault(), "{error:?}");
+        let error = error.to_string();
+        let command = format!("--generation {} --txid 0000000000000005", generation(1));
+        assert!(error.contains("no snapshot") && error.contains(&command), "{error}");
+        // Who asks for a point gets the one that there is, and is told.
         let at = [200, 500].map(|at| Target::AtOrBefore(second(at)));
-        for target in damaged.into_iter().chain(at) {
-            let error = store.select(target).unwrap_err();
-            assert!(error.is_replica_fault(), "{error:?}");
-            let error = error.to_string();
-            assert!(error.contains("no snapshot") && error.contains("--generation"), "{error}");
+        for target in [Target::Txid(Txid::new(3).unwrap())].into_iter().chain(at) {
+            let selected = store.select(target).unwrap();
+            assert_eq!(selected.plan.chain, generation(1));
+            let told = |remark: &String| remark.contains("lost its snapshot");
+            assert!(selected.remarks.iter().any(told), "{:?}", selected.remarks);
         }
         let before = store.select(Target::AtOrBefore(second(199))).unwrap();
         assert_eq!((before.plan.chain, before.plan.txid.get()), (generation(1), 5));
+        assert!(!before.remarks.iter().any(|remark| remark.contains("lost its snapshot")));
     }
-    // The heartbeat's is the latest, also where a damaged one was written to later.
-    store.beat(generation(1));
-    let selected = store.select(Target::Latest).unwrap();
-    assert_eq!(selected.plan.chain, generation(1));
-    assert!(selected.remarks[0].contains("was written to later"), "{:?}", selected.remarks);
 }
 
+/// A forged heartbeat can name what never was: it must not stop a restore. That a shipped generation is gone
+/// is for the drill to say, which has witnesses outside the replica.
 #[test]
-fn a_shipped_generation_of_which_nothing_is_left_does_not_fall_back_to_older_data() {
+fn a_heartbeat_of_a_generation_of_which_nothing_is_there_is_a_remark() {
     let mut store = Headers::default();
     chain_of(&mut store, generation(1), 0, 2..=5);
-    // Made at second 100, by its name.
-    let name = uuid::Uuid::from_u128((100_000 << 80) | (7 << 76) | (2 << 62) | 1);
-    store.beat_at(Chain::Generation(GenerationId::from_uuid(name)), r#""0000000000000007""#);
-    for target in [Target::Latest, Target::AtOrBefore(second(100))] {
-        let error = store.select(target).unwrap_err();
-        assert!(error.is_replica_fault() && error.to_string().contains("lost"), "{error:?}");
-    }
-    let before = store.select(Target::AtOrBefore(second(99))).unwrap();
-    assert_eq!(before.plan.chain, generation(1));
+    store.beat_at(generation(7), r#""0000000000000007""#);
+    let selected = store.select(Target::Latest).unwrap();
+    assert_eq!((selected.plan.chain, selected.plan.txid.get()), (generation(1), 5));
+    assert!(selected.remarks[0].contains("nothing is there"), "{:?}", selected.remarks);
 }
 
 #[test]
@@ -326,6 +479,87 @@ proptest! {
                 prop_assert_eq!(Some(&selected.plan.txid.get()), best);
             }
             Err(error) => prop_assert!(lost || best.is_none(), "{}", error),
+        }
+    }
+}
+
+/// What one shipper did, second by second, and what it acknowledged.
+#[derive(Default)]
+struct History {
+    store: Headers,
+    acknowledged: Vec<(i64, Chain, u64)>,
+    /// Of each generation its last TXID and the time in that file.
+    generations: Vec<(u64, i64)>,
+    current: usize,
+    now: i64,
+    ahead: i64,
+}
+
+impl History {
+    fn chain(&self) -> Chain {
+        generation(self.current as u128 + 1)
+    }
+
+    fn put(&mut self, level: u8, txid: u64) {
+        let (chain, header) =
+            (self.chain(), self.generations[self.current].1.max(self.now + self.ahead));
+        self.store.add(chain, level, (txid, txid), header, self.now);
+        self.generations[self.current] = (txid, header);
+        self.acknowledged.push((self.now, chain, txid));
+    }
+
+    fn step(&mut self, (event, value): (u8, i64)) {
+        self.now += 1 + value.rem_euclid(3);
+        let some = usize::try_from(value.rem_euclid(64)).unwrap() % self.generations.len().max(1);
+        match event {
+            // Its state is lost.
+            0 => {
+                self.generations.push((0, i64::MIN));
+                self.current = self.generations.len() - 1;
+                self.put(9, 1);
+            }
+            // Its state directory comes back from a backup, and nobody notices.
+            1 => self.current = some,
+            2 => self.ahead = value,
+            3 => self.store.beat_written(self.chain(), "null", self.now + self.ahead),
+            4 => self.store.heartbeat = None,
+            5 => self.store.heartbeat = Some(vec![b' '; 70_000]),
+            6 => self.store.beat_written(
+                generation(some as u128 + 1),
+                r#""0000000000000001""#,
+                value,
+            ),
+            7 => self.store.beat_at(generation(99), r#""0000000000000009""#),
+            _ => self.put(0, self.generations[self.current].0 + 1),
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever becomes of state directories, clocks and the heartbeat: a plain restore gives what was acknowledged last,
+    /// and one at a time what had been acknowledged last by then.
+    #[test]
+    fn histories_restore_to_what_was_acknowledged(
+        events in prop::collection::vec((0..16_u8, -5_000..5_000_i64), 1..50),
+    ) {
+        let mut history = History { now: 10_000, ..History::default() };
+        history.step((0, 0));
+        for event in events {
+            history.step(event);
+        }
+        let found = |target| {
+            let selected = history.store.select(target).unwrap();
+            (selected.plan.chain, selected.plan.txid.get())
+        };
+        let acknowledged = &history.acknowledged;
+        let last = acknowledged.last().unwrap();
+        prop_assert_eq!(found(Target::Latest), (last.1, last.2));
+        for at in acknowledged[0].0..=history.now {
+            let (_, chain, txid) = acknowledged.iter().rfind(|(time, ..)| *time <= at).unwrap();
+            let limit = Timestamp::from_millisecond(at * 1000 + 999).unwrap();
+            prop_assert_eq!(found(Target::AtOrBefore(limit)), (*chain, *txid), "at {}", at);
         }
     }
 }

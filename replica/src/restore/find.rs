@@ -6,7 +6,8 @@
 //! before the chain's first state is looked for in the v0.3 replica.
 
 use crate::restore::points::points_of;
-use crate::restore::select::{reach, too_early};
+use crate::restore::refusal::too_early;
+use crate::restore::select::reach;
 use crate::restore::{
     RestoreError, RestorePoint, Selected, Target, V03Inventory, V03Point, V03Selected, select, v03,
 };

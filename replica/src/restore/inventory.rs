@@ -1,7 +1,6 @@
 //! What a chain has: its files by level.
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
-use jiff::Timestamp;
 
 use crate::format::{Level, Txid};
 use crate::restore::RestoreError;
@@ -48,11 +47,6 @@ impl Inventory {
     /// The file that the chain begins with, as far as it is there.
     pub(super) fn first(&self) -> Option<&LtxObject> {
         self.files.iter().min_by_key(|file| (file.txids.min(), file.txids.max()))
-    }
-
-    /// When its newest object was written, by the store's clock.
-    pub(super) fn updated(&self) -> Option<Timestamp> {
-        self.files.iter().map(|file| file.modified).max()
     }
 
     /// The file that knows best when `txid` was committed: a level-9 snapshot may be taken long after.

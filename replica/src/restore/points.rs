@@ -4,7 +4,7 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use jiff::Timestamp;
 
 use crate::format::Txid;
-use crate::restore::times::read_header;
+use crate::restore::times::{Bounds, claimed, is_prompt};
 use crate::restore::walk::{State, Walk};
 use crate::restore::{Inventory, RestoreError};
 use crate::store::{Chain, Store};
@@ -49,11 +49,28 @@ pub(super) async fn points_of(
     let mut all = Vec::new();
     for chain in chains {
         let inventory = Inventory::read(store, chain).await?;
-        let mut points = stream::iter(Walk::new(&inventory))
-            .map(|state| point(store, &inventory, state))
+        let bounds = Bounds::new(store.keeps_time(), &inventory);
+        let mut claims = stream::iter(Walk::new(&inventory))
+            .map(|state| claim(store, &inventory, state))
             .buffered(CONCURRENT_HEADERS);
-        while let Some(point) = points.try_next().await? {
-            all.push(point);
+        // Times of a chain never go back, except that a snapshot may be all that is left of an earlier state.
+        let mut last = Timestamp::MIN;
+        while let Some((state, claim)) = claims.try_next().await? {
+            let State { txid, bytes, witness } = state;
+            if claim.is_none() {
+                let (chain, name) = (inventory.chain, witness.txids.file_name());
+                tracing::warn!(
+                    "generation {chain}: level {} {name} is not valid: no restore point",
+                    witness.level
+                );
+                continue;
+            }
+            let mut timestamp = bounds.time(witness, claim);
+            if is_prompt(chain, witness) {
+                last = last.max(timestamp);
+                timestamp = last;
+            }
+            all.push(RestorePoint { chain, txid, timestamp, bytes });
         }
     }
     // No two are alike.
@@ -61,12 +78,10 @@ pub(super) async fn points_of(
     Ok(all)
 }
 
-async fn point(
+async fn claim<'a>(
     store: &dyn Store,
     inventory: &Inventory,
-    state: State<'_>,
-) -> Result<RestorePoint, RestoreError> {
-    let State { txid, bytes, witness } = state;
-    let timestamp = read_header(store, inventory, witness).await?.timestamp;
-    Ok(RestorePoint { chain: inventory.chain, txid, timestamp, bytes })
+    state: State<'a>,
+) -> Result<(State<'a>, Option<Timestamp>), RestoreError> {
+    Ok((state, claimed(store, inventory, state.witness).await?))
 }

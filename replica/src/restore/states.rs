@@ -3,7 +3,7 @@
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use crate::format::Txid;
-use crate::restore::times::Clock;
+use crate::restore::times::CommitTimes;
 use crate::restore::walk::reachable;
 use crate::restore::{Inventory, RestoreError, Target, v03};
 use crate::store::{Chain, Store};
@@ -35,7 +35,7 @@ impl States {
             let states = reachable(&inventory);
             if let Some(first) = states.first().filter(|_| !v03.is_empty()) {
                 // What a chain has too is restored from the chain.
-                let began = Clock::new(store, &inventory).time(*first).await?;
+                let began = CommitTimes::new(store, &inventory).time(*first).await?;
                 v03.retain(|point| point.timestamp < began);
             }
             chains.push((inventory.chain, states));

@@ -1,14 +1,23 @@
-//! When a state was committed, from the headers of the files that end at it.
+//! When a state was committed.
+//!
+//! The header of the file that ends at it says so, and whoever wrote the file chose it. A store that [keeps time](Store::keeps_time)
+//! bounds what a header can claim: what a shipper put arrived when the store says, to the second, and the header counts
+//! within that second only. So neither a wrong clock nor a forged header moves a state in time, and the times of a chain never
+//! go back. What was written later than its data (a compaction, a snapshot of the verifier's, anything of Litestream's) is
+//! bounded from above.
 //!
 //! A header costs one small request, so they are read only where needed and never twice.
 
 use std::collections::HashMap;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::format::{HEADER_SIZE, Header, Level, Txid};
 use crate::restore::{Inventory, RestoreError};
-use crate::store::{Key, LtxKey, LtxObject, Store};
+use crate::store::{Chain, Key, LtxKey, LtxObject, Store};
+
+/// The store's word is true to the second: the last millisecond of it.
+const SECOND: SignedDuration = SignedDuration::from_millis(999);
 
 /// Reads the header of one file.
 ///
@@ -43,29 +52,128 @@ pub(super) async fn read_header(
     Ok(header)
 }
 
-/// Times of states, each asked for at most once.
-pub(super) struct Clock<'a> {
-    store: &'a dyn Store,
-    inventory: &'a Inventory,
-    known: HashMap<Txid, Timestamp>,
+/// The time in a file's header; `None` where it has no valid one.
+///
+/// # Errors
+/// The store's.
+pub(super) async fn claimed(
+    store: &dyn Store,
+    inventory: &Inventory,
+    file: &LtxObject,
+) -> Result<Option<Timestamp>, RestoreError> {
+    match read_header(store, inventory, file).await {
+        Ok(header) => Ok(Some(header.timestamp)),
+        Err(error) if error.is_replica_fault() => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
-impl<'a> Clock<'a> {
+/// What the listing of a chain says about the times of its states. Pure.
+#[derive(Debug)]
+pub(super) struct Bounds {
+    /// The store's word counts.
+    kept: bool,
+    chain: Chain,
+    /// For each state that a shipper put: the last arrival up to it. Ascending in both.
+    arrivals: Vec<(Txid, Timestamp)>,
+}
+
+impl Bounds {
+    /// Those of a chain in a store that keeps time, or does not.
+    pub(super) fn new(kept: bool, inventory: &Inventory) -> Self {
+        let chain = inventory.chain;
+        let mut arrivals = Vec::new();
+        if kept {
+            let shipped = inventory.files.iter().filter(|file| is_shipped(chain, file));
+            arrivals.extend(shipped.map(|file| (file.txids.max(), file.modified)));
+            arrivals.sort_unstable();
+            let mut last = Timestamp::MIN;
+            for (_, arrival) in &mut arrivals {
+                last = last.max(*arrival);
+                *arrival = last;
+            }
+        }
+        Self { kept, chain, arrivals }
+    }
+
+    /// The earliest and the latest that `file` can be of, whatever its header says.
+    pub(super) fn of(&self, file: &LtxObject) -> (Timestamp, Timestamp) {
+        if !self.kept {
+            return (Timestamp::MIN, Timestamp::MAX);
+        }
+        if !is_shipped(self.chain, file) {
+            return (Timestamp::MIN, end_of_second(file.modified));
+        }
+        let end = file.txids.max();
+        let at = self.arrivals.partition_point(|(txid, _)| *txid < end);
+        let arrival = self.arrivals.get(at).map_or(file.modified, |(_, arrival)| *arrival);
+        (arrival, end_of_second(arrival))
+    }
+
+    /// The time of the state that `file` ends at.
+    pub(super) fn time(&self, file: &LtxObject, claimed: Option<Timestamp>) -> Timestamp {
+        let (earliest, latest) = self.of(file);
+        claimed.unwrap_or(file.modified).clamp(earliest, latest)
+    }
+}
+
+fn end_of_second(arrival: Timestamp) -> Timestamp {
+    arrival.checked_add(SECOND).unwrap_or(Timestamp::MAX)
+}
+
+/// Whether a shipper of ours put it, so that it arrived soon after its state was committed.
+pub(super) fn is_shipped(chain: Chain, file: &LtxObject) -> bool {
+    let first = file.txids.is_snapshot() && file.txids.max() == Txid::FIRST;
+    chain != Chain::Root && (file.level == Level::SYNC || (file.level == Level::SNAPSHOT && first))
+}
+
+/// Whether its time is that of its state: a snapshot may be taken long after.
+pub(super) fn is_prompt(chain: Chain, file: &LtxObject) -> bool {
+    file.level != Level::SNAPSHOT || is_shipped(chain, file)
+}
+
+/// Times of a chain's states, each header asked for at most once.
+pub(super) struct CommitTimes<'a> {
+    store: &'a dyn Store,
+    inventory: &'a Inventory,
+    bounds: Bounds,
+    claims: HashMap<Txid, Option<Timestamp>>,
+}
+
+impl<'a> CommitTimes<'a> {
     pub(super) fn new(store: &'a dyn Store, inventory: &'a Inventory) -> Self {
-        Self { store, inventory, known: HashMap::new() }
+        Self::kept(store, inventory, store.keeps_time())
+    }
+
+    /// With (`kept`) or without the store's word.
+    pub(super) fn kept(store: &'a dyn Store, inventory: &'a Inventory, kept: bool) -> Self {
+        let bounds = Bounds::new(kept, inventory);
+        Self { store, inventory, bounds, claims: HashMap::new() }
+    }
+
+    fn witness(&self, txid: Txid) -> Result<&'a LtxObject, RestoreError> {
+        self.inventory.witness(txid).ok_or_else(|| RestoreError::Chain {
+            message: format!("generation {}: no file ends at TXID {txid}", self.inventory.chain),
+        })
     }
 
     /// When everything in the state `txid` had been committed, as exactly as any file knows.
     pub(super) async fn time(&mut self, txid: Txid) -> Result<Timestamp, RestoreError> {
-        if let Some(time) = self.known.get(&txid) {
-            return Ok(*time);
+        let file = self.witness(txid)?;
+        let claim = match self.claims.get(&txid) {
+            Some(claim) => *claim,
+            None => claimed(self.store, self.inventory, file).await?,
+        };
+        self.claims.insert(txid, claim);
+        Ok(self.bounds.time(file, claim))
+    }
+
+    async fn is_by(&mut self, txid: Txid, limit: Timestamp) -> Result<bool, RestoreError> {
+        let (earliest, latest) = self.bounds.of(self.witness(txid)?);
+        if latest <= limit || limit < earliest {
+            return Ok(latest <= limit);
         }
-        let file = self.inventory.witness(txid).ok_or_else(|| RestoreError::Chain {
-            message: format!("generation {}: no file ends at TXID {txid}", self.inventory.chain),
-        })?;
-        let time = read_header(self.store, self.inventory, file).await?.timestamp;
-        self.known.insert(txid, time);
-        Ok(time)
+        Ok(self.time(txid).await? <= limit)
     }
 
     /// How many of `states` (ascending, so their times are too) are at or before `limit`.
@@ -73,7 +181,7 @@ impl<'a> Clock<'a> {
         let (mut low, mut high) = (0, states.len());
         while low < high {
             let middle = low + (high - low) / 2;
-            if self.time(states[middle]).await? <= limit {
+            if self.is_by(states[middle], limit).await? {
                 low = middle + 1;
             } else {
                 high = middle;
@@ -92,8 +200,10 @@ impl<'a> Clock<'a> {
         states: &[Txid],
         limit: Timestamp,
     ) -> Result<Option<Txid>, RestoreError> {
-        let below = self.inventory.files.iter().filter(|file| file.level != Level::SNAPSHOT);
-        let mut ends: Vec<Txid> = below.map(|file| file.txids.max()).collect();
+        let chain = self.inventory.chain;
+        let exact = |file: &&LtxObject| is_prompt(chain, file);
+        let mut ends: Vec<Txid> =
+            self.inventory.files.iter().filter(exact).map(|file| file.txids.max()).collect();
         ends.sort_unstable();
         let (exact, late): (Vec<Txid>, Vec<Txid>) =
             states.iter().copied().partition(|state| ends.binary_search(state).is_ok());

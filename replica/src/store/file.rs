@@ -55,6 +55,10 @@ impl Store for FileStore {
         self.path(key).display().to_string()
     }
 
+    fn keeps_time(&self) -> bool {
+        false
+    }
+
     async fn chains(&self) -> Result<Vec<Chain>, StoreError> {
         let dir = self.dir.clone();
         blocking(move || {

@@ -127,6 +127,12 @@ pub trait Store: Send + Sync + Debug {
     /// The full key or path of an object, for messages.
     fn locate(&self, key: &Key) -> String;
 
+    /// Whether [`LtxObject::modified`] is this store's own word, whatever a writer claims. Where it is not (a file's mtime),
+    /// only the headers say when a state was committed.
+    fn keeps_time(&self) -> bool {
+        true
+    }
+
     /// Chains below this database: generations in ascending order, and [`Chain::Root`] where LTX
     /// levels stand directly here (a Litestream replica).
     async fn chains(&self) -> Result<Vec<Chain>, StoreError>;

@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use replica::operator::{Bar, Exit, LogFormat, block_on, init_logging};
-use replica::restore::{Found, Restored, Selected, Target, V03Selected, find, find_v03, publish};
+use replica::restore::{
+    Found, Restored, Rival, Selected, Target, V03Selected, find, find_v03, publish,
+};
 use replica::store::{Chain, Store};
 use serde_json::{Value, json};
 
@@ -50,6 +52,11 @@ async fn restore(args: RestoreArgs) -> anyhow::Result<Exit> {
     for remark in remarks {
         tracing::warn!("{remark}");
     }
+    if let Found::Ltx(Selected { rivals, .. }) = &found
+        && !rivals.is_empty()
+    {
+        tracing::warn!("{}", choice(rivals));
+    }
     match found {
         Found::Ltx(selected) => restore_ltx(args, store, selected).await,
         Found::V03(selected) => v03::restore(args, store, selected).await,
@@ -80,6 +87,31 @@ async fn restore_ltx(
         print(&result_text(&args.output, &selected, &restored))?;
     }
     Ok(Exit::Holds)
+}
+
+/// What there is to choose from where generations were alive at once.
+fn choice(rivals: &[Rival]) -> String {
+    let mut text = format!(
+        "{} generations were written to at once: two hosts ship under this name, or a copy of one does, and each has commits that the others have not. The first is taken:",
+        rivals.len()
+    );
+    for rival in rivals {
+        let _ = write!(text, "\n  {rival}");
+    }
+    text.push_str("\nHINT: look at each, and keep one: stop the other shipper for good, then begin anew where the database goes on (`shipper reset`)");
+    text
+}
+
+fn rivals_json(rivals: &[Rival]) -> Vec<Value> {
+    let rival = |rival: &Rival| {
+        json!({
+            "generation": generation(rival.chain),
+            "txid": rival.txid,
+            "timestamp": rival.timestamp,
+            "command": rival.command,
+        })
+    };
+    rivals.iter().map(rival).collect()
 }
 
 fn generation(chain: Chain) -> Value {
@@ -113,6 +145,7 @@ fn plan_json(store: &dyn Store, selected: &Selected) -> Value {
         "bytes": plan.bytes(),
         "files": files,
         "remarks": selected.remarks,
+        "rivals": rivals_json(&selected.rivals),
     })
 }
 
@@ -146,6 +179,7 @@ fn result_json(output: &Path, selected: &Selected, restored: &Restored) -> Value
         "bytes": restored.bytes,
         "seconds": restored.elapsed.as_secs_f64(),
         "remarks": selected.remarks,
+        "rivals": rivals_json(&selected.rivals),
     })
 }
 

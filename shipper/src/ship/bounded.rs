@@ -76,6 +76,10 @@ impl Store for Moderated {
         self.store.locate(key)
     }
 
+    fn keeps_time(&self) -> bool {
+        self.store.keeps_time()
+    }
+
     async fn chains(&self) -> Result<Vec<Chain>, StoreError> {
         let _permit = self.moderation.request().await;
         self.store.chains().await
