@@ -1,4 +1,4 @@
-//! A small file system of its own, for what happens when a disk is full. Needs the right to mount.
+//! A small file system of its own, for what happens when a disk is full; and one place shown at another. Needs the right to mount.
 
 #![allow(clippy::unwrap_used)]
 
@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 
 use crate::process::{command, run};
 
-/// A file system in memory, gone when dropped.
+/// A mount, gone when dropped.
 #[derive(Debug)]
 pub struct Mount(PathBuf);
 
 impl Mount {
-    /// Mounts one at a directory, with these options (`size=24m,mode=700`).
+    /// Mounts a file system in memory at a directory, with these options (`size=24m,mode=700`).
     ///
     /// # Panics
     /// Without the right to.
@@ -23,6 +23,17 @@ impl Mount {
         let mut mount = command("mount");
         run(mount.args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(path), 0).unwrap();
         Self(path.to_owned())
+    }
+
+    /// Shows `from` at `to`, a file or directory that is there.
+    ///
+    /// # Panics
+    /// Without the right to.
+    #[must_use]
+    pub fn bind(from: &Path, to: &Path) -> Self {
+        assert!(rustix::process::geteuid().is_root(), "run this test as root: it mounts");
+        run(command("mount").arg("--bind").arg(from).arg(to), 0).unwrap();
+        Self(to.to_owned())
     }
 
     /// Changes its options.

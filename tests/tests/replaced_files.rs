@@ -1,7 +1,8 @@
 //! An old file is put over the live one: by `mv` and by `cp`, with the log removed and beside an empty one, with the
-//! shipper attached and while it is stopped.
+//! shipper attached and while it is stopped. And the path is pointed elsewhere, as deploys do it.
 //!
-//! The source stays sound and loses nothing that was committed after it, and the replica ends up as the source.
+//! The source stays sound and loses nothing that was committed after it, and the replica ends up as the source. What cannot
+//! be vouched for is not.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -11,6 +12,8 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 use seaworthy_tests::application::Application;
+use seaworthy_tests::mount::Mount;
+use seaworthy_tests::process::Process;
 use seaworthy_tests::scene::Scene;
 use seaworthy_tests::{bank, writer};
 
@@ -128,4 +131,211 @@ fn an_old_file_too_short_for_a_checkpoint_is_shipped_all_the_same() {
     application.execute_batch("VACUUM").unwrap();
     scene.until_shipped(&mut shipper).unwrap();
     scene.finish(&mut shipper).unwrap();
+}
+
+/// How a deploy makes a path lead to another file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Swap {
+    /// The file is a link, and is pointed elsewhere.
+    Link,
+    /// A directory above it is a link, and is pointed elsewhere.
+    DirectoryLink,
+    /// Another file is renamed over it, beside the log that is removed.
+    Renamed,
+    /// The directory is moved away, and another one takes its place.
+    Directory,
+    /// Another directory is mounted over its own.
+    Mounted,
+    /// Another file is mounted over it: refused, since its log is elsewhere.
+    FileMounted,
+}
+
+/// Two versions of a database, and a path that leads to the first.
+struct Deploy {
+    scene: Scene,
+    path: std::path::PathBuf,
+    shipper: Process,
+}
+
+impl Deploy {
+    fn new(swap: Swap) -> Self {
+        let scene = Scene::new(4096, 0).unwrap();
+        for version in ["v1", "v2"] {
+            fs::create_dir(scene.at(version)).unwrap();
+            bank::create(&scene.at(version).join("app.db"), 4096, 0).unwrap();
+        }
+        let link = |target: &str, name: &str| {
+            std::os::unix::fs::symlink(target, scene.at(name)).unwrap();
+        };
+        let path = match swap {
+            Swap::Link => {
+                link("v1/app.db", "current.db");
+                scene.at("current.db")
+            }
+            Swap::DirectoryLink => {
+                link("v1", "current");
+                scene.at("current/app.db")
+            }
+            _ => scene.at("v1/app.db"),
+        };
+        let shipper = scene.shipping.start(&[("app", &path)], "50ms").unwrap();
+        Self { scene, path, shipper }
+    }
+
+    fn swap(&self, swap: Swap) -> Option<Mount> {
+        let at = |name: &str| self.scene.at(name);
+        let relink = |target: &str, name: &str| {
+            std::os::unix::fs::symlink(target, at("next")).unwrap();
+            fs::rename(at("next"), at(name)).unwrap();
+        };
+        match swap {
+            Swap::Link => relink("v2/app.db", "current.db"),
+            Swap::DirectoryLink => relink("v2", "current"),
+            Swap::Renamed => {
+                for suffix in ["-wal", "-shm"] {
+                    let _ = fs::remove_file(at(&format!("v1/app.db{suffix}")));
+                }
+                fs::rename(at("v2/app.db"), &self.path).unwrap();
+            }
+            Swap::Directory => {
+                fs::rename(at("v1"), at("v0")).unwrap();
+                fs::rename(at("v2"), at("v1")).unwrap();
+            }
+            Swap::Mounted => return Some(Mount::bind(&at("v2"), &at("v1"))),
+            Swap::FileMounted => return Some(Mount::bind(&at("v2/app.db"), &self.path)),
+        }
+        None
+    }
+
+    /// Works, and returns how many transactions there are by now at the path.
+    fn work(&self) -> u64 {
+        let application = Application::start(&self.path, LITTLE).unwrap();
+        std::thread::sleep(TURN);
+        application.stop().unwrap();
+        bank::count(&self.path).unwrap()
+    }
+
+    /// How many transactions the newest state in the replica holds.
+    fn shipped(&self) -> u64 {
+        let copy = self.scene.at("copy.db");
+        self.scene.shipping.restore_with("app", &copy, &["--force"]).unwrap();
+        bank::Ledger::default().check(&copy).unwrap()
+    }
+}
+
+/// At the moment that a sync is acknowledged, the replica has what was committed under the path before, wherever it leads.
+#[test]
+fn a_path_that_leads_elsewhere_is_what_is_shipped() {
+    for swap in [Swap::Link, Swap::DirectoryLink, Swap::Renamed, Swap::Directory, Swap::Mounted] {
+        println!("{swap:?}");
+        let deploy = Deploy::new(swap);
+        deploy.work();
+        deploy.scene.shipping.sync(&["app"]).unwrap();
+        let mount = deploy.swap(swap);
+        for _ in 0..2 {
+            let count = deploy.work();
+            deploy.scene.shipping.sync(&["app"]).unwrap();
+            assert_eq!(deploy.shipped(), count, "{swap:?}\n{}", deploy.shipper.output());
+        }
+        drop(deploy);
+        drop(mount);
+    }
+}
+
+/// Also where the application does not know that it should have been restarted.
+#[test]
+fn nothing_is_vouched_for_while_an_application_has_the_old_file_open() {
+    for swap in [Swap::Renamed, Swap::DirectoryLink] {
+        let mut deploy = Deploy::new(swap);
+        deploy.work();
+        deploy.scene.shipping.sync(&["app"]).unwrap();
+        let application = Application::start(&deploy.path, LITTLE).unwrap();
+        std::thread::sleep(TURN);
+        drop(deploy.swap(swap));
+        // What was answered before somebody could see it is not what is asked for here.
+        let hint = "HINT: restart the application";
+        deploy.shipper.until_it_says(hint).unwrap();
+        let refused = deploy.scene.shipping.ask(&["sync", "app"], 1).unwrap();
+        let text = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(text.contains("still has the old file open") && text.contains(hint), "{text}");
+        let status = deploy.scene.shipping.status(1).unwrap();
+        let database = &status["databases"][0];
+        assert_eq!(database["state"], "stuck", "{status}");
+        assert!(database["last_error"].as_str().unwrap().contains(hint), "{status}");
+        application.stop().unwrap();
+        let count = deploy.work();
+        // The engine looks by itself now and then; until it does, it does not vouch.
+        let synced = || deploy.scene.shipping.sync(&["app"]).is_ok();
+        deploy.shipper.until(synced).unwrap();
+        assert_eq!(deploy.shipped(), count, "{}", deploy.shipper.output());
+    }
+}
+
+/// A file of which the application has another name, beside which it has its own WAL: by a mount in its own view (Docker:
+/// `-v app.db:/data/app.db`), which nothing but its locks and the changes of the file tell.
+#[test]
+fn an_application_that_uses_another_log_is_never_vouched_for() {
+    const HINT: &str = "mount the directory, not the file";
+    let scene = Scene::new(4096, 0).unwrap();
+    let elsewhere = scene.at("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    fs::write(elsewhere.join("app.db"), "").unwrap();
+    let mount = Mount::bind(&scene.source, &elsewhere.join("app.db"));
+    let view = elsewhere.join("app.db");
+    let mut shipper = scene.start().unwrap();
+    scene.shipping.sync(&["app"]).unwrap();
+    // It makes checkpoints of its own all the time, so that the file changes.
+    let often = ["every=5", "sql=PRAGMA wal_checkpoint(PASSIVE)", "pause_us=2000"];
+    let application = Application::start(&view, &often).unwrap();
+    shipper.until_it_says(HINT).unwrap();
+    for _ in 0..3 {
+        let refused = scene.shipping.ask(&["sync", "app", "--timeout", "5s"], 1).unwrap();
+        let text = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(text.contains(HINT), "{text}");
+        std::thread::sleep(TURN / 2);
+    }
+    let status = scene.shipping.status(1).unwrap();
+    assert_eq!(status["databases"][0]["state"], "stuck", "{status}");
+    // A shipper that starts meanwhile does not take a torn snapshot either.
+    shipper.stop().unwrap();
+    fs::remove_dir_all(scene.at("state")).unwrap();
+    let mut shipper = scene.start().unwrap();
+    shipper.until_it_says(HINT).unwrap();
+    let commits = application.stop().unwrap().commits;
+    drop(mount);
+    // What its last close wrote back is all there is.
+    scene.until_shipped(&mut shipper).unwrap();
+    let states = scene.finish(&mut shipper).unwrap();
+    assert_eq!(states.last().unwrap().count, commits, "{}", shipper.output());
+}
+
+/// The same seen from the other side: what the shipper has is one of two names, or a mount of the file alone.
+#[test]
+fn a_file_that_gets_a_second_name_is_refused_until_it_is_gone() {
+    for swap in [None, Some(Swap::FileMounted)] {
+        let mut deploy = Deploy::new(Swap::Renamed);
+        deploy.work();
+        deploy.scene.shipping.sync(&["app"]).unwrap();
+        let second = deploy.scene.at("second.db");
+        let (mount, hint) = match swap {
+            Some(swap) => (deploy.swap(swap), "mount the directory, not the file"),
+            None => {
+                fs::hard_link(&deploy.path, &second).unwrap();
+                (None, "keep one name")
+            }
+        };
+        let refused = deploy.scene.shipping.ask(&["sync", "app", "--timeout", "20s"], 1).unwrap();
+        let text = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(text.contains(hint), "{text}");
+        deploy.shipper.until_it_says(hint).unwrap();
+        deploy.scene.shipping.status(1).unwrap();
+        drop(mount);
+        if swap.is_none() {
+            fs::remove_file(&second).unwrap();
+        }
+        let count = deploy.work();
+        let synced = || deploy.scene.shipping.sync(&["app"]).is_ok();
+        deploy.shipper.until(synced).unwrap();
+        assert_eq!(deploy.shipped(), count, "{}", deploy.shipper.output());
+    }
 }

@@ -8,6 +8,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 
 use rusqlite::Connection;
+use seaworthy_tests::mount::Mount;
 use seaworthy_tests::process::{Process, run};
 use seaworthy_tests::shipping::Shipping;
 use seaworthy_tests::writer;
@@ -42,6 +43,33 @@ fn each_refusal_names_the_reason_and_the_next_step() {
     let before = fs::read(&path).unwrap();
     assert_eq!(before, fs::read(&path).unwrap());
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "nothing was created");
+    let db = Connection::open(&path).unwrap();
+    db.pragma_update(None, "journal_mode", "wal").unwrap();
+    drop(db);
+    attach::check(&path).unwrap();
+    let journal = directory.path().join("app.db-journal");
+    // As SQLite leaves one that is done with: `journal_mode=persist`, `journal_mode=truncate`.
+    for done in [&[0; 512][..], b""] {
+        fs::write(&journal, done).unwrap();
+        attach::check(&path).unwrap();
+    }
+    fs::write(&journal, [0xd9, 0xd5, 0x05, 0xf9]).unwrap();
+    expect("a rollback journal is left beside it");
+    let link = directory.path().join("link.db");
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    assert!(refusal(&link).contains("journal"), "beside the file that the link leads to");
+    fs::remove_file(&journal).unwrap();
+    attach::check(&link).unwrap();
+    fs::hard_link(&path, directory.path().join("second.db")).unwrap();
+    expect("has 2 names");
+    fs::remove_file(directory.path().join("second.db")).unwrap();
+    let mount = Mount::bind(&path, &path);
+    expect("mount the directory, not the file");
+    drop(mount);
+    attach::check(&path).unwrap();
+    let mount = Mount::bind(directory.path(), directory.path());
+    attach::check(&path).unwrap();
+    drop(mount);
 }
 
 #[test]
@@ -85,7 +113,10 @@ fn a_shipper_that_starts_first_never_locks_the_application_out() {
     const APPLICATION: u32 = 12_345;
     const STRANGER: u32 = 12_346;
     assert!(rustix::process::geteuid().is_root(), "run this test as root: it acts as two users");
-    for (user, ships) in [(0, true), (APPLICATION, true), (STRANGER, false)] {
+    let refused = Some("could lock the application out");
+    let crippled = Some("this is root without CAP_CHOWN");
+    for (user, told) in [(0, None), (APPLICATION, None), (STRANGER, refused), (0, crippled)] {
+        let ships = told.is_none();
         let directory = tempfile::tempdir().unwrap();
         let data = directory.path().join("data");
         fs::create_dir(&data).unwrap();
@@ -106,11 +137,17 @@ fn a_shipper_that_starts_first_never_locks_the_application_out() {
         // In a process of its own: a child that another test starts just now would inherit the file, open for writing.
         let mut copy = seaworthy_tests::process::command("cp");
         run(copy.arg(shipping.shipper().unwrap().get_program()).arg(&program), 0).unwrap();
-        let mut command = seaworthy_tests::process::command(&program);
+        let mut command = match told {
+            told if told == crippled => {
+                let mut command = seaworthy_tests::process::command("setpriv");
+                command.arg("--bounding-set=-chown").arg("--inh-caps=-chown").arg(&program);
+                command
+            }
+            _ => seaworthy_tests::process::command(&program),
+        };
         command.arg("run").arg("--config").arg(&config).uid(user).gid(user);
         let mut shipper = Process::start(command).unwrap();
-        let told = if ships { "new generation" } else { "could lock the application out" };
-        shipper.until_it_says(told).unwrap();
+        shipper.until_it_says(told.unwrap_or("new generation")).unwrap();
 
         let mut application = seaworthy_tests::process::command("python3");
         application

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use seaworthy_tests::shipped::Shipped;
+use shipper::ship::capture::Discontinuity;
 use shipper::ship::sweep::Goal;
 
 const RARELY: Duration = Duration::from_secs(3600);
@@ -72,4 +73,43 @@ fn what_is_cut_off_is_forgotten_and_may_come_back() {
     assert_eq!(shipped.restart(), None);
     shipped.ship();
     shipped.settle();
+}
+
+/// Also between the looks that are made now and then.
+#[test]
+fn no_step_vouches_for_a_file_that_was_replaced() {
+    let mut shipped = Shipped::new();
+    shipped.ship();
+    let step = shipped.engine().step(false).unwrap();
+    assert!(step.complete_until.is_some(), "{step:?}");
+    let other = shipped.state("other.db");
+    std::fs::copy(shipped.database(), &other).unwrap();
+    std::fs::rename(other, shipped.database()).unwrap();
+    let error = shipped.engine().step(false).unwrap_err();
+    assert!(
+        error.is::<Discontinuity>() && format!("{error:#}").contains("leads elsewhere"),
+        "{error:#}"
+    );
+}
+
+/// A sweep that somebody writes beside, past the WAL, is not a state.
+#[test]
+fn a_sweep_of_a_file_that_is_written_meanwhile_comes_to_nothing() {
+    let mut shipped = Shipped::new();
+    shipped.application.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+    shipped.die();
+    shipped.application = rusqlite::Connection::open_in_memory().unwrap();
+    shipped.open();
+    shipped.chain().doubt();
+    assert_eq!(shipped.attach(), Some(Goal::CatchUp));
+    assert!(shipped.engine().step(true).unwrap().sweeping.is_some(), "one slice of many");
+    let bytes = std::fs::read(shipped.database()).unwrap();
+    let mut file = std::fs::File::options().write(true).open(shipped.database()).unwrap();
+    std::io::Write::write_all(&mut file, &bytes).unwrap();
+    let ended = std::iter::repeat_with(|| shipped.engine().step(true))
+        .find(|step| !step.as_ref().is_ok_and(|step| step.sweeping.is_some()))
+        .unwrap();
+    let error = ended.unwrap_err();
+    assert!(error.is::<Discontinuity>(), "{error:#}");
+    assert_eq!(shipped.upload(), None);
 }

@@ -66,6 +66,7 @@ fn reason(args: &SyncArgs, outcome: &SyncOutcome) -> String {
     match outcome {
         SyncOutcome::Durable { .. } => String::new(),
         SyncOutcome::NotAttached { reason } => format!("not attached: {reason}"),
+        SyncOutcome::NotVouched { reason } => format!("not vouched for: {reason}"),
         SyncOutcome::TimedOut { last_error: Some(error) } => {
             format!("not in the bucket after {:?}: {error}", args.timeout.get())
         }

@@ -82,6 +82,11 @@ pub enum SyncOutcome {
         /// Why, ending in a `HINT:` line where the operator can act.
         reason: String,
     },
+    /// What is in the bucket may not be all that was committed.
+    NotVouched {
+        /// Why, ending in a `HINT:` line where the operator can act.
+        reason: String,
+    },
     /// Time was up first.
     TimedOut {
         /// The error that keeps the shipper from shipping, where there is one.

@@ -122,6 +122,7 @@ impl Report {
         now: Timestamp,
     ) -> Self {
         let lag = lag(&state, now);
+        let last_error = state.last_error().cloned();
         let standing = standing(&state, lag, config.sync_interval, now);
         let (phase, reason) = match state.phase {
             Phase::Starting => ("starting", Some("it waits for its turn to begin".to_owned())),
@@ -145,7 +146,7 @@ impl Report {
             wal_bytes: state.wal_bytes,
             spool_files: state.spool_files,
             spool_bytes: state.spool_bytes,
-            last_error: state.engine_error.or(state.upload_error),
+            last_error,
             unguarded: state.unguarded,
             locks: LockCost {
                 taken: state.locks.taken,
@@ -175,7 +176,7 @@ fn standing(
     if matches!(state.phase, Phase::Starting | Phase::NotAttached { .. }) {
         return Standing::NotAttached;
     }
-    let failing = state.engine_error.is_some() || state.upload_error.is_some();
+    let failing = state.last_error().is_some();
     let silent = state.stepped_at.is_some_and(|at| age(now, at) > SILENT_AFTER);
     let behind = lag.is_some_and(|lag| lag > STUCK_AFTER + 3 * sync_interval);
     if failing || silent || behind {

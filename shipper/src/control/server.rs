@@ -217,10 +217,11 @@ async fn sync_one(entry: &Entry, deadline: Instant) -> SyncOutcome {
             SyncOutcome::Durable { txid }
         }
         Ok(Ok(Answer::NotAttached(reason))) => SyncOutcome::NotAttached { reason },
+        Ok(Ok(Answer::NotVouched(reason))) => SyncOutcome::NotVouched { reason },
         Ok(Err(_)) => SyncOutcome::Stopped,
         Err(_) => {
             let state = entry.status.state();
-            SyncOutcome::TimedOut { last_error: state.engine_error.or(state.upload_error) }
+            SyncOutcome::TimedOut { last_error: state.last_error().cloned() }
         }
     }
 }

@@ -30,6 +30,8 @@ use crate::ship::notify::Watch;
 use crate::ship::status::Status;
 use crate::ship::sync::Syncs;
 use crate::wal::attach;
+use crate::wal::files::FileId;
+use crate::wal::openers::LeftBehind;
 
 /// Pause before a database that could not be attached is tried again.
 const RETRY_ATTACH: Duration = Duration::from_secs(15);
@@ -73,6 +75,8 @@ pub struct Database {
     pub read_back: bool,
     /// Whether the last attachment ended in doubt about what it had captured.
     pub doubt: bool,
+    /// Files that it had before, which somebody may still commit into.
+    pub left: LeftBehind,
     /// Becomes true when the program is to stop.
     pub stop: watch::Receiver<bool>,
     /// By when the final sync ends, once there is one.
@@ -252,13 +256,26 @@ impl Database {
     }
 
     async fn attach(&mut self) -> anyhow::Result<Attached> {
-        let path = self.path();
+        let path = self.config.path.clone();
         let (at, claims, name) = (path.clone(), self.claims.clone(), self.config.name.clone());
-        let (claim, attachable) = blocking(move || {
-            let claim = claims.claim(&at, &name)?;
-            anyhow::Ok((claim, attach::check(&at)?))
+        let mut left = std::mem::take(&mut self.left);
+        let (left, checked) = blocking(move || {
+            let checked = claims
+                .claim(&at, &name)
+                .map_err(anyhow::Error::from)
+                .and_then(|claim| Ok((claim, attach::check(&at)?)))
+                .map_err(|refusal| {
+                    let now = std::fs::metadata(&at).ok().map(|file| FileId::from(&file));
+                    match left.reason(now) {
+                        Some(reason) => anyhow::anyhow!("{refusal:#}\n{reason}"),
+                        None => refusal,
+                    }
+                });
+            (left, checked)
         })
-        .await??;
+        .await?;
+        self.left = left;
+        let (claim, attachable) = checked?;
         if let Some(warning) = attachable.warning() {
             warn!("{}: {warning}", path.display());
         }
@@ -269,12 +286,17 @@ impl Database {
         let pace = Pace::new(self.config.sync_interval);
         let clock = self.clock.clone();
         let shared = chain.clone();
-        let attached = blocking(move || {
-            Engine::attach(&path, attachable, pace, shared, clock)
-                .with_context(|| format!("attach {}", path.display()))
+        let mut left = std::mem::take(&mut self.left);
+        let (left, attached) = blocking(move || {
+            left.take_up(attachable.file);
+            let attached = Engine::attach(&path, attachable, pace, shared, clock)
+                .with_context(|| format!("attach {}", path.display()));
+            (left, attached)
         })
         .await?;
-        let engine = attached?;
+        self.left = left;
+        let mut engine = attached?;
+        engine.remember(std::mem::take(&mut self.left));
         self.doubt = false;
         Ok(Attached { engine, chain, _claim: claim })
     }

@@ -11,6 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
 use jiff::Timestamp;
 use replica::documents::ScrubReport;
 use replica::format::PageSize;
@@ -24,6 +25,7 @@ use crate::wal::attach::Attachable;
 use crate::wal::checkpoint::{Checkpointer, LockReport};
 use crate::wal::files::{Files, Replaced, Stamp};
 use crate::wal::hold::Hold;
+use crate::wal::openers::{LeftBehind, Openers};
 use crate::wal::reader::WalReader;
 use crate::wal::sqlite::{self, Mark};
 
@@ -31,6 +33,8 @@ use crate::wal::sqlite::{self, Mark};
 const HAND_OVER_EVERY: Duration = Duration::from_millis(100);
 /// How often the files are compared with their names, and the WAL is looked at without a notice.
 pub const POLL: Duration = Duration::from_secs(5);
+/// How long somebody who opens the database may take until he uses its WAL.
+const OPENING: Duration = Duration::from_secs(2);
 
 /// How fast an engine goes.
 #[derive(Debug, Clone, Copy)]
@@ -68,6 +72,8 @@ pub struct Step {
     pub next: Duration,
     /// Everything committed at this moment is in the spool or was uploaded.
     pub complete_until: Option<Timestamp>,
+    /// Why nothing is vouched for although all that can be seen is captured, ending in a `HINT:` line.
+    pub unvouched: Option<String>,
     /// Number of the last capture.
     pub captured: u64,
     /// The end of the WAL.
@@ -102,6 +108,11 @@ pub struct Engine {
     backfilled: Option<Position>,
     /// The database's file as it was then: nobody has a reason to write to it until the WAL has something for it.
     settled: Option<Stamp>,
+    /// Since when somebody has the database open and not its WAL.
+    elsewhere_since: Option<Instant>,
+    left: LeftBehind,
+    /// Dropped after every connection.
+    openers: Openers,
 }
 
 impl Engine {
@@ -119,11 +130,15 @@ impl Engine {
         clock: Arc<dyn Clock>,
     ) -> anyhow::Result<Self> {
         let page_size = attachable.page_size;
-        let hold = Hold::begin(database, page_size)?;
+        let real = attachable.real.as_path();
+        let hold = Hold::begin(real, page_size)?;
+        let openers = Openers::of(&attachable).context("ask who has the database open")?;
         let files = Arc::new(Files::of(database, &attachable).map_err(Discontinuity::from)?);
-        let checkpointer = Checkpointer::open(database, files.clone(), clock.clone())?;
-        let wal = WalReader::open(database, page_size)?;
+        let checkpointer = Checkpointer::open(real, files.clone(), clock.clone())?;
+        let wal = WalReader::open(real, page_size)?;
         let mark = hold.mark();
+        // With an empty WAL nobody has anything to write to the file, from now on.
+        let settled = files.stamp().filter(|_| mark.position.frame == 0);
         let now = clock.monotonic();
         let as_of = clock.now();
         let tip = chain.tip().state;
@@ -153,7 +168,7 @@ impl Engine {
             None
         } else {
             let goal = if tip.is_some() { Goal::CatchUp } else { Goal::Snapshot };
-            Some(Sweep::begin(database, &chain, goal, capture.timestamp())?)
+            Some(Sweep::begin(real, &chain, goal, capture.timestamp())?)
         };
         Ok(Self {
             attachable,
@@ -169,8 +184,11 @@ impl Engine {
             last_capture: None,
             last_hand_over: now,
             last_poll: now,
-            backfilled: None,
-            settled: None,
+            backfilled: settled.map(|_| mark.position),
+            settled,
+            elsewhere_since: None,
+            left: LeftBehind::default(),
+            openers,
             clock,
         })
     }
@@ -207,6 +225,10 @@ impl Engine {
         let as_of = self.clock.now();
         let mark = self.look(now, as_of, to_the_end)?;
         self.check_settled(mark, polled)?;
+        if self.is_used_elsewhere(now) {
+            // What is read now may be torn, and a checkpoint of ours would meet those of the other WAL.
+            return self.report(now, as_of, None);
+        }
         self.go_on_with_sweep().map_err(|error| {
             // What it wrote is in the spool; else a sweep that failed half-way has a hole that only another one heals.
             let whole = error.is::<SpoolFull>();
@@ -221,7 +243,42 @@ impl Engine {
             Err(error) => error,
         })?;
         let scrubbed = self.go_on_with_scrub(now)?;
-        Ok(self.report(now, as_of, scrubbed))
+        self.report(now, as_of, scrubbed)
+    }
+
+    /// Whether somebody has the database open who does not use the WAL that we see.
+    fn is_used_elsewhere(&mut self, now: Instant) -> bool {
+        let elsewhere = self.openers.elsewhere();
+        self.elsewhere_since = elsewhere.then(|| self.elsewhere_since.unwrap_or(now));
+        elsewhere
+    }
+
+    /// Why nothing can be vouched for at `now`.
+    fn unvouched(&mut self, now: Instant) -> Option<String> {
+        let long = self.elsewhere_since.is_some_and(|since| now.duration_since(since) >= OPENING);
+        let elsewhere = long.then(|| {
+            format!("an application has the database open, but not the WAL beside it{MOUNT_HINT}")
+        });
+        elsewhere.or_else(|| self.left.reason(Some(self.attachable.file)))
+    }
+
+    /// Keeps in mind which files the database had before.
+    pub fn remember(&mut self, left: LeftBehind) {
+        self.left = left;
+    }
+
+    /// Lets go of everything; what the database had before, and the file that it has now, stay open.
+    #[must_use]
+    pub fn leave(self) -> LeftBehind {
+        let Self { mut left, openers, .. } = self;
+        left.add(openers.leave());
+        left
+    }
+
+    /// Where the database really is.
+    #[must_use]
+    pub fn real_path(&self) -> &Path {
+        &self.attachable.real
     }
 
     /// Looks at the WAL's end and captures what is due, in one short read transaction.
@@ -273,6 +330,8 @@ impl Engine {
         }
         let as_of = self.clock.now();
         self.look(self.clock.monotonic(), as_of, true)?;
+        // A file that was written beside its WAL was read in the middle of that.
+        self.check_untouched()?;
         if let Some(sweep) = self.sweep.take() {
             sweep.finish(&self.chain, &mut self.capture, as_of)?;
         }
@@ -309,15 +368,22 @@ impl Engine {
     /// With everything backfilled and the held transaction on slot 0 nobody can make a checkpoint, so the database's file
     /// stays as it is until we move on. Where it does not, something other than SQLite has written to it.
     fn check_settled(&mut self, mark: Mark, polled: bool) -> Result<(), Discontinuity> {
-        let Some(settled) = self.settled else { return Ok(()) };
         let moved = self.backfilled != Some(mark.position);
-        if (moved || polled) && self.checkpointer.files().stamp() != Some(settled) {
-            return Err(Discontinuity(
-                "the database's file was written by something other than SQLite".to_owned(),
-            ));
+        if moved || polled {
+            self.check_untouched()?;
         }
         if moved {
             self.settled = None;
+        }
+        Ok(())
+    }
+
+    /// See [`Engine::check_settled`].
+    pub(super) fn check_untouched(&self) -> Result<(), Discontinuity> {
+        if self.settled.is_some_and(|settled| self.checkpointer.files().stamp() != Some(settled)) {
+            return Err(Discontinuity(format!(
+                "the database's file was written, but not through the WAL beside it{MOUNT_HINT}"
+            )));
         }
         Ok(())
     }
@@ -326,10 +392,25 @@ impl Engine {
         u64::from(mark.position.frame) * frame_size(self.attachable.page_size)
     }
 
-    fn report(&self, now: Instant, as_of: Timestamp, scrubbed: Option<ScrubReport>) -> Step {
+    fn report(
+        &mut self,
+        now: Instant,
+        as_of: Timestamp,
+        scrubbed: Option<ScrubReport>,
+    ) -> anyhow::Result<Step> {
         let (mark, _) = self.last_look;
         let all_captured = self.capture.position() == mark.position;
-        let next = if self.sweep.is_some() {
+        let unvouched = self.unvouched(now);
+        let known = all_captured && self.sweep.is_none() && self.elsewhere_since.is_none();
+        let vouched = known && unvouched.is_none();
+        if vouched {
+            // Until `as_of` at least, the name led to what was captured.
+            self.checkpointer.files().check().map_err(Discontinuity::from)?;
+            self.check_untouched()?;
+        }
+        let next = if self.elsewhere_since.is_some() {
+            OPENING / 4
+        } else if self.sweep.is_some() {
             Duration::ZERO
         } else if self.backfilled != Some(mark.position) && mark.position.frame > 0 {
             HAND_OVER_EVERY
@@ -340,18 +421,25 @@ impl Engine {
                 self.pace.sync_interval.saturating_sub(now.duration_since(last))
             })
         };
-        Step {
-            next: next.min(self.scrub.due().saturating_duration_since(now)),
-            complete_until: (all_captured && self.sweep.is_none()).then_some(as_of),
+        let due = self.scrub.due().saturating_duration_since(now);
+        Ok(Step {
+            next: if self.elsewhere_since.is_some() { next } else { next.min(due) },
+            complete_until: vouched.then_some(as_of),
+            unvouched,
             captured: self.chain.tip().last_sequence(),
             seen: mark.position,
             sweeping: self.sweeping(),
             wal_bytes: self.capture.wal().file_size().unwrap_or(0),
             locks: self.checkpointer.locks(),
             scrubbed,
-        }
+        })
     }
 }
+
+/// What to do where the application uses another WAL than the one that we see.
+const MOUNT_HINT: &str = "\nHINT: where the file alone is mounted or linked into the application's view of it (Docker: -v \
+                          app.db:/data/app.db), mount the directory, not the file: the WAL belongs to it. If somebody copied \
+                          a file over the database, nothing else need be done";
 
 /// What an operator can do about local trouble, as further lines of the message.
 pub(super) fn hint(error: &anyhow::Error) -> &'static str {

@@ -26,6 +26,7 @@ use crate::ship::registry::{Entry, Registry};
 use crate::ship::roster::{Change, Roster};
 use crate::ship::status::Status;
 use crate::ship::sync::{self, Syncs};
+use crate::wal::openers::LeftBehind;
 
 /// How often globs are expanded anew.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
@@ -230,6 +231,7 @@ impl Fleet {
             read_back: false,
             doubt: false,
             stop: stopped,
+            left: LeftBehind::default(),
             stopped_by: None,
         };
         let (tell, told) = oneshot::channel();

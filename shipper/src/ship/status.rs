@@ -74,6 +74,8 @@ pub struct State {
     pub spool_bytes: u64,
     /// Why the engine's last step failed.
     pub engine_error: Option<String>,
+    /// Why what is captured may not be all that is committed.
+    pub unvouched: Option<String>,
     /// Why the last upload failed.
     pub upload_error: Option<String>,
     /// The store ignores the condition that keeps two writers apart.
@@ -89,6 +91,19 @@ pub struct State {
 }
 
 impl State {
+    /// The error that keeps the database from being shipped, or what is shipped from being vouched for.
+    #[must_use]
+    pub fn last_error(&self) -> Option<&String> {
+        self.unvouched.as_ref().or(self.engine_error.as_ref()).or(self.upload_error.as_ref())
+    }
+
+    /// Everything committed by then is in the bucket, as far as that can be vouched for.
+    fn synced(&mut self, until: Option<Timestamp>) {
+        if self.unvouched.is_none() {
+            self.synced_at = self.synced_at.max(until);
+        }
+    }
+
     /// Whether everything that was seen to be committed is in the bucket.
     #[must_use]
     pub fn is_synced(&self) -> bool {
@@ -155,7 +170,8 @@ impl Status {
         let mut state = self.lock();
         state.durable_capture = state.durable_capture.max(Some(capture));
         if state.durable_capture >= state.captured {
-            state.synced_at = state.synced_at.max(state.captured_until);
+            let until = state.captured_until;
+            state.synced(until);
         }
         drop(state);
         self.moved.notify_one();
@@ -183,10 +199,12 @@ impl Status {
         state.upload_error = None;
     }
 
-    /// A step of the engine succeeded.
-    pub fn stepped(&self, step: &Step, now: Timestamp) {
+    /// A step of the engine succeeded. Returns whether what keeps it from being vouched for is news.
+    pub fn stepped(&self, step: &Step, now: Timestamp) -> bool {
         let mut state = self.lock();
+        let news = state.unvouched != step.unvouched;
         state.engine_error = None;
+        state.unvouched.clone_from(&step.unvouched);
         state.stepped_at = Some(now);
         state.wal_bytes = step.wal_bytes;
         state.locks = LockReport {
@@ -203,12 +221,13 @@ impl Status {
         }
         if step.sweeping.is_none() {
             if state.durable_capture >= state.captured {
-                state.synced_at = state.synced_at.max(step.complete_until);
+                state.synced(step.complete_until);
             }
             if state.phase == Phase::CatchingUp && state.durable_capture >= state.captured {
                 state.phase = Phase::Shipping;
             }
         }
+        news
     }
 
     /// A file is in the bucket, and all files before it.
@@ -219,9 +238,10 @@ impl Status {
         state.durable = Some(file.txid);
         state.durable_capture = Some(footer.end.through);
         state.page_count = footer.end.page_count;
-        state.synced_at = state.synced_at.max(Some(footer.end.complete_until));
+        state.synced(Some(footer.end.complete_until));
         if state.durable_capture >= state.captured {
-            state.synced_at = state.synced_at.max(state.captured_until);
+            let until = state.captured_until;
+            state.synced(until);
         }
         if state.phase == Phase::Snapshotting {
             state.phase = Phase::Shipping;
@@ -271,7 +291,7 @@ impl Status {
             synced_at: state.synced_at,
             last_transaction_at: state.last_transaction_at,
             wal_bytes: state.wal_bytes,
-            last_error: state.engine_error.or(state.upload_error),
+            last_error: state.last_error().cloned(),
             shipper_version: env!("CARGO_PKG_VERSION").to_owned(),
             sqlite_version: rusqlite::version().to_owned(),
             host: host.to_owned(),

@@ -23,6 +23,8 @@ pub enum Answer {
     Durable,
     /// The database is not attached: the reason, ending in a `HINT:` line where the operator can act.
     NotAttached(String),
+    /// What is in the bucket may not be all that was committed: the reason, ending as above.
+    NotVouched(String),
 }
 
 /// A request that waits.
@@ -96,6 +98,11 @@ impl Syncs {
     /// The database is not attached.
     pub fn refuse(&mut self, reason: &str) {
         self.answer_where(&Answer::NotAttached(reason.to_owned()), |_| true);
+    }
+
+    /// What can be captured may not be all that is committed.
+    pub fn not_vouched(&mut self, reason: &str) {
+        self.answer_where(&Answer::NotVouched(reason.to_owned()), |_| true);
     }
 
     fn answer_where(&mut self, answer: &Answer, holds: impl Fn(&Waiting) -> bool) {

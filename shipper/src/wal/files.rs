@@ -1,54 +1,90 @@
-//! Whether the files under the database's names are still those that we have open.
+//! Whether the files under the database's configured name are still those that we have open.
 //!
-//! Whoever moves another database over a live one, or removes its `-wal` or `-shm`, leaves our connections with files that
-//! are no longer the application's: a checkpoint would then write old pages into a new database. So this is asked right
-//! before every checkpoint, and after every read before what was read counts. Three `stat`s: some microseconds.
+//! Whoever moves another database over a live one, points a link or a mount on the way to it elsewhere, or removes its `-wal`
+//! or `-shm`, leaves our connections with files that are no longer the application's: a checkpoint would then write old pages
+//! into a new database. So this is asked right before every checkpoint, after every read before what was read counts, and
+//! before anything is vouched for. A few `stat`s: some microseconds.
+//!
+//! *Invariant*: the database is asked for under the name that is configured, as the application opens it. `-wal` and `-shm`
+//! lie beside the file that this name led to: SQLite follows links.
 //!
 //! Does not promise anything of a file that is replaced between the question and the checkpoint that follows at once.
 
+use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
+
 use crate::wal::attach::Attachable;
 use crate::wal::reader::wal_path;
+
+/// What makes a file the one that it is, for as long as somebody has it open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileId {
+    device: u64,
+    inode: u64,
+}
+
+impl From<&Metadata> for FileId {
+    fn from(file: &Metadata) -> Self {
+        Self { device: file.dev(), inode: file.ino() }
+    }
+}
 
 /// The database's file, its WAL and the WAL's index.
 #[derive(Debug, Clone)]
 pub struct Files {
     names: [PathBuf; 3],
-    inodes: [u64; 3],
+    ids: [FileId; 3],
 }
 
-/// A file is not the one that we have open.
+/// A name does not lead to the file that we have open, or it is not the only one.
 #[derive(Debug, thiserror::Error)]
-#[error("{path} was replaced or removed")]
+#[error("{path} {how}")]
 pub struct Replaced {
     path: String,
+    how: &'static str,
 }
 
+/// What no longer is as it was.
+const REPLACED: &str = "was replaced or removed, or its path leads elsewhere by now";
+const LINKED: &str = "has a second name by now: a hard link";
+const MOUNTED: &str = "was mounted by itself";
+
 impl Files {
-    /// The files as they are named now, which SQLite has just opened; the database is still `attachable`.
+    /// The files of the configured `database` as they are named now. SQLite has just opened what was found `attachable`.
     ///
     /// # Errors
     /// One of them is missing, or the database is another one.
     pub fn of(database: &Path, attachable: &Attachable) -> Result<Self, Replaced> {
-        let names = [database.to_owned(), wal_path(database), shm_path(database)];
-        let mut inodes = [attachable.inode, 0, 0];
-        for (name, inode) in names.iter().zip(&mut inodes).skip(1) {
-            *inode = inode_of(name).ok_or_else(|| replaced(name))?;
+        let real = &attachable.real;
+        let names = [database.to_owned(), wal_path(real), shm_path(real)];
+        let mut ids = [attachable.file; 3];
+        for (name, id) in names.iter().zip(&mut ids).skip(1) {
+            let file = std::fs::metadata(name).map_err(|_| replaced(name, REPLACED))?;
+            *id = FileId::from(&file);
         }
-        let files = Self { names, inodes };
+        let files = Self { names, ids };
         files.check()?;
         Ok(files)
     }
 
     /// # Errors
-    /// A name leads to another file, or to none.
+    /// A name leads to another file, or to none; or the database was linked or mounted under another name, where its WAL is
+    /// not ours.
     pub fn check(&self) -> Result<(), Replaced> {
-        for (name, inode) in self.names.iter().zip(self.inodes) {
-            if inode_of(name) != Some(inode) {
-                return Err(replaced(name));
+        for (name, id) in self.names.iter().zip(self.ids) {
+            let file = std::fs::metadata(name).ok();
+            let Some(file) = file.filter(|file| FileId::from(file) == id) else {
+                return Err(replaced(name, REPLACED));
+            };
+            if *name == self.names[0] && file.nlink() > 1 {
+                return Err(replaced(name, LINKED));
             }
+        }
+        if is_mounted_alone(&self.names[0]) == Some(true) {
+            return Err(replaced(&self.names[0], MOUNTED));
         }
         Ok(())
     }
@@ -69,15 +105,20 @@ pub struct Stamp {
     size: u64,
 }
 
-fn inode_of(path: &Path) -> Option<u64> {
-    std::fs::metadata(path).map(|file| file.ino()).ok()
+/// Whether this file, not a directory above it, is what was mounted. `None` where the system does not say (Linux before 5.8).
+pub(super) fn is_mounted_alone(path: &Path) -> Option<bool> {
+    let told = statx(CWD, path, AtFlags::empty(), StatxFlags::empty()).ok()?;
+    told.stx_attributes_mask
+        .contains(StatxAttributes::MOUNT_ROOT)
+        .then(|| told.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
 }
 
-fn replaced(path: &Path) -> Replaced {
-    Replaced { path: path.display().to_string() }
+fn replaced(path: &Path, how: &'static str) -> Replaced {
+    Replaced { path: path.display().to_string(), how }
 }
 
-fn shm_path(database: &Path) -> PathBuf {
+/// The index of the WAL that belongs to a database.
+pub(super) fn shm_path(database: &Path) -> PathBuf {
     let mut path = database.as_os_str().to_owned();
     path.push("-shm");
     path.into()

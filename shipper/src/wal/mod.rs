@@ -5,6 +5,7 @@
 //! - [`hold`]: the read transaction that is never let go of, hand over hand.
 //! - [`reader`]: from a position to a mark, every frame verified.
 //! - [`files`]: whether the files are still those that we have open.
+//! - [`openers`]: who else has them open.
 //! - [`checkpoint`]: how the WAL is kept small.
 //!
 //! *Invariant*: while a [`hold::Hold`] exists, no frame after the captured [position](replica::format::wal::Position) can be overwritten.
@@ -14,5 +15,6 @@ pub mod attach;
 pub mod checkpoint;
 pub mod files;
 pub mod hold;
+pub mod openers;
 pub mod reader;
 pub mod sqlite;

@@ -39,12 +39,10 @@ pub(super) fn examine(config: &Config, found: &[Match], findings: &mut Findings)
             ));
             continue;
         }
-        // SQLite keeps -wal and -shm beside the file that a link leads to.
-        let real = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-        match attach::check(&real) {
+        match attach::check(path) {
             Ok(header) => {
                 attachable = true;
-                let size = readable_bytes(size(&real));
+                let size = readable_bytes(size(&header.real));
                 findings.ok(format!(
                     "{name}: {} can be attached: WAL mode, {size}, pages of {} bytes",
                     path.display(),

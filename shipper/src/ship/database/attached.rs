@@ -1,5 +1,6 @@
 //! A database while it is attached: its engine stepped, its files uploaded, its heartbeats written.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -55,7 +56,7 @@ impl Database {
             self.clock.clone(),
             hurried,
         );
-        let notice = self.notice();
+        let notice = self.notice(engine.real_path());
         let mut uploads = Task(tokio::spawn(in_span(uploader.run())));
         let pulse = self.pulse();
         let heartbeats = Task(tokio::spawn(in_span(async move { pulse.run().await })));
@@ -88,6 +89,10 @@ impl Database {
                 }
             }
         }
+        if let Some(engine) = driver.engine.take() {
+            // Should this fail, then nobody is remembered to have an old file open.
+            self.left = blocking(move || engine.leave()).await.unwrap_or_default();
+        }
         if let End::Stopped = end {
             let pulse = self.pulse();
             let written = tokio::time::timeout(Duration::from_secs(2), pulse.write());
@@ -114,6 +119,9 @@ impl Database {
             if let (true, Ok(Step { complete_until: Some(_), captured, .. })) = (to_the_end, &step)
             {
                 self.syncs.captured(*captured);
+            }
+            if let Ok(Step { unvouched: Some(reason), .. }) = &step {
+                self.syncs.not_vouched(reason);
             }
             if let Some(durable) = driver.status.durable_capture() {
                 self.syncs.durable(durable);
@@ -163,8 +171,8 @@ impl Database {
         }
     }
 
-    fn notice(&self) -> Option<Notice> {
-        let watched = self.watch.as_ref()?.file(&wal_path(&self.path()));
+    fn notice(&self, database: &Path) -> Option<Notice> {
+        let watched = self.watch.as_ref()?.file(&wal_path(database));
         watched
             .inspect_err(|error| {
                 warn!(
@@ -230,7 +238,11 @@ impl Driver {
         match &step {
             Ok(step) => {
                 self.locks = step.locks;
-                self.status.stepped(step, self.clock.now());
+                if self.status.stepped(step, self.clock.now())
+                    && let Some(reason) = &step.unvouched
+                {
+                    error!("{reason}");
+                }
             }
             Err(failure) => {
                 let text = format!("{failure:#}{}", hint(failure));

@@ -118,6 +118,7 @@ impl Engine {
         pages: &[PageNumber],
         page: &mut [u8],
     ) -> anyhow::Result<()> {
+        self.check_untouched()?;
         let before = tip.state.context("scrub of a chain without a state")?;
         let timestamp = self.clock.now().max(before.timestamp);
         let sequence = tip.last_sequence();
