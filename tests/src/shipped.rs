@@ -58,7 +58,7 @@ impl Shipped {
         shipped.commit();
         shipped.open();
         let generation = GenerationId::from_uuid(uuid::Uuid::now_v7());
-        shipped.chain().set_generation(generation).unwrap();
+        shipped.chain().set_generation(generation, None).unwrap();
         assert_eq!(shipped.attach(), Some(Goal::Snapshot));
         shipped
     }

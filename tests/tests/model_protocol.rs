@@ -31,11 +31,15 @@ enum Scenario {
     PowerCutInWal,
     /// The power fails, and another shipper writes.
     PowerCutAndOtherShipper,
+    /// The state directory is lost, and an old one is put back.
+    OldState,
+    /// The state directory is lost, and the heartbeat cannot be written.
+    NoHeartbeat,
 }
 
 use Scenario::*;
 
-const ALL: [Scenario; 10] = [
+const ALL: [Scenario; 12] = [
     FirstStart,
     Kill,
     KillAmongRestarts,
@@ -46,6 +50,8 @@ const ALL: [Scenario; 10] = [
     PowerCutDuringPut,
     PowerCutInWal,
     PowerCutAndOtherShipper,
+    OldState,
+    NoHeartbeat,
 ];
 
 fn protocol(scenario: Scenario) -> Protocol {
@@ -60,12 +66,17 @@ fn protocol(scenario: Scenario) -> Protocol {
         PowerCut => Bounds { power_losses: 1, ..two },
         PowerCutDuringPut => Bounds { checkpoints: 0, power_losses: 1, lost_answers: 1, ..two },
         PowerCutInWal => Bounds { commits: 4, checkpoints: 0, power_losses: 1, ..two },
+        OldState => {
+            Bounds { checkpoints: 0, crashes: 2, syncs: 1, state_losses: 1, put_backs: 1, ..two }
+        }
+        NoHeartbeat => Bounds { checkpoints: 1, crashes: 1, syncs: 1, state_losses: 1, ..two },
         PowerCutAndOtherShipper => Bounds { power_losses: 1, foreign_puts: 1, ..two },
     };
     Protocol {
         bounds,
         fresh: matches!(scenario, FirstStart),
-        one_page: matches!(scenario, PowerCutInWal),
+        one_page: matches!(scenario, PowerCutInWal | OldState),
+        heartbeat_denied: matches!(scenario, NoHeartbeat),
         without: None,
     }
 }
@@ -102,6 +113,10 @@ fn needed_in(step: Step) -> Scenario {
         | Step::SumsProveThemselves => PowerCut,
         Step::RollForwardDropsSpool => PowerCutDuringPut,
         Step::PositionCheckMxFrame => PowerCutInWal,
+        Step::SyncWaitsForHeartbeat
+        | Step::LaterGenerationEndsOurs
+        | Step::ReadHeartbeatBeforeWriting => OldState,
+        Step::LatestByItsFiles => NoHeartbeat,
     }
 }
 

@@ -29,6 +29,7 @@ pub mod uploads;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use jiff::Timestamp;
 use replica::format::{GenerationId, PageSize, Txid};
 use tokio::sync::Notify;
 
@@ -115,12 +116,25 @@ impl LocalChain {
         self.durable_sums().torn
     }
 
-    /// Names the generation.
+    /// Names the generation. No file of it that is not sent yet bears a time before `not_before`.
     ///
     /// # Errors
     /// Those of the file system.
-    pub fn set_generation(&self, generation: GenerationId) -> anyhow::Result<()> {
-        self.change_record(|record| record.generation = Some(generation))
+    pub fn set_generation(
+        &self,
+        generation: GenerationId,
+        not_before: Option<Timestamp>,
+    ) -> anyhow::Result<()> {
+        self.change_record(|record| {
+            record.generation = Some(generation);
+            record.not_before = not_before;
+        })
+    }
+
+    /// The earliest time that a file of this generation may bear.
+    #[must_use]
+    pub fn not_before(&self) -> Timestamp {
+        self.record().record.not_before.unwrap_or(Timestamp::UNIX_EPOCH)
     }
 
     /// Notes whether the store takes a key twice.

@@ -64,6 +64,9 @@ pub struct Record {
     pub runs: Vec<u64>,
     /// The generation, once it has a name.
     pub generation: Option<GenerationId>,
+    /// No file of this generation bears an earlier time: what its predecessor shipped is older.
+    #[serde(default)]
+    pub not_before: Option<Timestamp>,
     /// Where the bucket stands; `None` until the first snapshot is there.
     pub durable: Option<Durable>,
     /// A TXID that is known to be in the bucket, although the index may not have it yet.
@@ -84,6 +87,7 @@ impl Record {
             page_size,
             runs: Vec::new(),
             generation: None,
+            not_before: None,
             durable: None,
             confirmed: None,
             index_forced: None,

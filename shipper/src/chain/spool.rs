@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use jiff::Timestamp;
 use replica::format::{Header, PageSize, Txid, TxidRange};
 
 use crate::chain::disk::Disk;
@@ -153,7 +154,20 @@ impl Spool {
     }
 }
 
-/// Merges groups, oldest first, into one entry at `path` whose header bears `txid` and `node_id`. The inputs stay.
+/// What a merged file says of itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Merged {
+    /// Bytes in a page.
+    pub page_size: PageSize,
+    /// Its TXID.
+    pub txid: Txid,
+    /// The run that made it.
+    pub node_id: u64,
+    /// The earliest time that it may bear.
+    pub not_before: Timestamp,
+}
+
+/// Merges groups, oldest first, into one entry at `path`. The inputs stay.
 ///
 /// # Errors
 /// Those of the file system, and damaged entries.
@@ -161,16 +175,16 @@ pub fn merge_groups(
     groups: &[Vec<Entry>],
     directory: &Path,
     path: PathBuf,
-    page_size: PageSize,
-    txid: Txid,
-    node_id: u64,
+    merged: Merged,
     disk: &dyn Disk,
 ) -> anyhow::Result<Entry> {
+    let Merged { page_size, txid, node_id, not_before } = merged;
     let first = groups.first().and_then(|group| group.first()).context("merge of no group")?.footer;
     let last = groups.last().and_then(|group| group.first()).context("merge of no group")?.footer;
     let mut end = last.end;
     end.pre_apply = first.end.pre_apply;
     end.members = first.sequence;
+    end.timestamp = end.timestamp.max(not_before);
     let all_complete = groups.iter().flat_map(|group| group.first());
     end.complete_until = all_complete
         .map(|entry| entry.footer.end.complete_until)

@@ -8,7 +8,7 @@ use replica::format::{Header, Level, Txid, TxidRange};
 use crate::chain::entry::Entry;
 use crate::chain::keys::level;
 use crate::chain::record::Durable;
-use crate::chain::spool::{entry_path, frozen_path, merge_groups};
+use crate::chain::spool::{Merged, entry_path, frozen_path, merge_groups};
 use crate::chain::{LocalChain, Recorded};
 
 /// Uploads after which the durable index is forced to the disk: a power failure costs at most reading as many files back.
@@ -61,18 +61,22 @@ impl LocalChain {
             self.spool().freeze(1, entry.clone());
             return Ok(entry);
         }
-        let (directory, page_size) = (&self.directory, self.page_size);
-        let merged =
-            merge_groups(waiting, directory, path, page_size, txid, self.node_id, self.disk())?;
+        let merged = merge_groups(waiting, &self.directory, path, self.merged(txid), self.disk())?;
         self.spool().freeze(waiting.len(), merged.clone());
         waiting.iter().flatten().for_each(|entry| self.remove(entry));
         Ok(merged)
+    }
+
+    fn merged(&self, txid: Txid) -> Merged {
+        let (page_size, node_id, not_before) = (self.page_size, self.node_id, self.not_before());
+        Merged { page_size, txid, node_id, not_before }
     }
 
     /// Whether an entry can go up under `txid` as it is.
     fn is_ready(&self, entry: &Entry, txid: Txid) -> bool {
         let Header { checksummed, txids, node_id, pre_apply, .. } = entry.header;
         checksummed
+            && entry.footer.end.timestamp >= self.not_before()
             && txids == TxidRange::single(txid)
             && node_id == self.node_id
             && pre_apply == entry.footer.end.pre_apply
@@ -97,9 +101,7 @@ impl LocalChain {
         // A name of its own until every input is merged; then in the first one's place.
         let path = entry_path(&self.directory, first.footer.sequence);
         let txid = self.expected_txid();
-        let (directory, page_size) = (&self.directory, self.page_size);
-        let merged =
-            merge_groups(&waiting, directory, path, page_size, txid, self.node_id, self.disk())?;
+        let merged = merge_groups(&waiting, &self.directory, path, self.merged(txid), self.disk())?;
         self.spool().replace(waiting.len(), merged.clone());
         let replaced = waiting.iter().flatten().filter(|entry| entry.path != merged.path);
         replaced.for_each(|entry| self.remove(entry));

@@ -87,6 +87,19 @@ fn notes(report: &Report) -> Vec<String> {
     }
     notes.extend(report.reason.clone());
     notes.extend(report.last_error.as_ref().map(|error| format!("last error: {error}")));
+    notes.extend(
+        report
+            .heartbeat_error
+            .as_ref()
+            .map(|error| format!("no heartbeat (the watch takes this shipper for dead): {error}")),
+    );
+    notes.extend(report.other_host.as_ref().map(|other| {
+        format!(
+            "another host, {}, ships this database too (generation {}, last heartbeat at {})\n\
+             HINT: stop one of the two, or give it a prefix of its own; where this machine was only renamed, this ends by itself",
+            other.host, other.generation, other.written_at
+        )
+    }));
     if report.unguarded {
         notes.push(
             "the store ignores If-None-Match: nothing keeps a second writer apart\n\

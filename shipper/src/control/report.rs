@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use replica::documents::{Receipt, ScrubReport};
+use replica::documents::{OtherHost, Receipt, ScrubReport};
 use replica::format::{GenerationId, Txid};
 use serde::{Deserialize, Serialize};
 
@@ -102,6 +102,12 @@ pub struct Report {
     pub spool_bytes: u64,
     /// The error that keeps the shipper from shipping, where there is one.
     pub last_error: Option<String>,
+    /// Why the last heartbeat could not be written; shipping goes on without.
+    #[serde(default)]
+    pub heartbeat_error: Option<String>,
+    /// Another host that was seen to ship this database lately.
+    #[serde(default)]
+    pub other_host: Option<OtherHost>,
     /// The store ignores the condition that keeps two writers apart.
     pub unguarded: bool,
     /// What the write lock has cost.
@@ -147,6 +153,8 @@ impl Report {
             spool_files: state.spool_files,
             spool_bytes: state.spool_bytes,
             last_error,
+            heartbeat_error: state.heartbeat_error,
+            other_host: state.other_host,
             unguarded: state.unguarded,
             locks: LockCost {
                 taken: state.locks.taken,

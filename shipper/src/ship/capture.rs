@@ -113,7 +113,8 @@ impl Capture {
 
     /// A timestamp for a file whose last frame was just read: never below the one before.
     pub fn timestamp(&mut self) -> Timestamp {
-        self.last_timestamp = self.clock.now().max(self.last_timestamp);
+        let earliest = self.last_timestamp.max(self.chain.not_before());
+        self.last_timestamp = self.clock.now().max(earliest);
         self.last_timestamp
     }
 

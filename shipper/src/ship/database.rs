@@ -27,6 +27,7 @@ use crate::ship::claims::{Claim, Claims};
 use crate::ship::engine::{Engine, Pace, hint};
 use crate::ship::heartbeat::Pulse;
 use crate::ship::notify::Watch;
+use crate::ship::seen;
 use crate::ship::status::Status;
 use crate::ship::sync::Syncs;
 use crate::wal::attach;
@@ -250,9 +251,17 @@ impl Database {
 
     /// Waits until the store takes a document, or the program stops.
     async fn until_reachable(&mut self) {
-        while !*self.stop.borrow() && self.pulse().write().await.is_none() {
+        while !*self.stop.borrow() && !self.is_reachable().await {
             self.pause(RETRY_ATTACH).await;
         }
+    }
+
+    async fn is_reachable(&self) -> bool {
+        if self.status.has_looked() {
+            return self.pulse().write().await.is_some();
+        }
+        // The heartbeat that is there may be a later generation's: it is only read.
+        seen::look(self.store.as_ref()).await.is_ok()
     }
 
     async fn attach(&mut self) -> anyhow::Result<Attached> {

@@ -9,10 +9,12 @@ use std::time::Duration;
 use replica::documents::Heartbeat;
 use replica::store::{Key, Store};
 use tokio::time::Instant;
-use tracing::warn;
+use tracing::{error, warn};
 
 use crate::clock::Clock;
 use crate::config::HeartbeatConfig;
+use crate::ship::rival::Ours;
+use crate::ship::seen;
 use crate::ship::status::Status;
 
 /// How often a new database is looked at until its first heartbeat is due.
@@ -37,45 +39,76 @@ impl Pulse {
     /// Writes heartbeats until it is dropped.
     pub async fn run(&self) {
         let mut last: Option<(Heartbeat, Instant)> = None;
+        let mut at_once = false;
         loop {
-            let due = match (&last, self.beat()) {
+            let beat = self.beat();
+            let due = match (&last, &beat) {
                 (_, None) => false,
                 (None, Some(_)) => true,
                 (Some((written, at)), Some(now)) => {
-                    let every = if is_news(written, &now) {
+                    let every = if is_news(written, now) {
                         self.config.every
                     } else {
                         self.config.idle_every
                     };
-                    at.elapsed() >= every
+                    at_once || at.elapsed() >= every
                 }
             };
-            if due {
+            if let Some(next) = beat.filter(|_| due) {
                 let at = Instant::now();
+                self.look_for_rival(&next, last.is_some()).await;
                 last = self.write().await.map(|written| (written, at)).or(last);
             }
             let pause = if last.is_none() { FIRST_LOOK } else { self.config.every };
-            tokio::time::sleep(pause).await;
+            at_once = tokio::time::timeout(pause, self.status.news()).await.is_ok();
         }
+    }
+
+    /// Asks whose heartbeat it is that `next` is to replace, where that is in doubt.
+    async fn look_for_rival(&self, next: &Heartbeat, wrote_before: bool) {
+        let seen = if !wrote_before {
+            self.status.take_last()
+        } else if self.status.suspects_a_rival() {
+            match seen::look(self.store.as_ref()).await {
+                Ok(seen) => seen,
+                // The next one asks again.
+                Err(error) => {
+                    warn!("read the last heartbeat: {error}");
+                    return;
+                }
+            }
+        } else {
+            return;
+        };
+        let ours = Ours {
+            host: &self.host,
+            generation: next.generation,
+            wrote_before,
+            now: self.clock.now(),
+            config: self.config,
+        };
+        self.status.judge_rival(seen.as_ref(), &ours);
     }
 
     /// Writes one now; `None` where there is no generation to tell of, or it failed.
     pub async fn write(&self) -> Option<Heartbeat> {
         let beat = self.beat()?;
-        let content = match serde_json::to_vec_pretty(&beat) {
-            Ok(content) => content,
-            Err(error) => {
-                warn!(%error, "write heartbeat");
-                return None;
-            }
+        let written = async {
+            let content = serde_json::to_vec_pretty(&beat)?;
+            anyhow::Ok(self.store.put_document(&Key::Heartbeat, content.into()).await?)
         };
-        match self.store.put_document(&Key::Heartbeat, content.into()).await {
-            Ok(()) => Some(beat),
-            Err(error) => {
-                warn!("write heartbeat: {error}");
-                None
-            }
+        let failure = written.await.err().map(|error| format!("{error:#}"));
+        let news = self.status.heartbeat_tried(&beat, failure.as_deref());
+        let Some(failure) = failure else { return Some(beat) };
+        if news {
+            error!(
+                "write heartbeat: {failure}\n\
+                 HINT: shipping goes on, and what sync acknowledges restores; but the watch takes this shipper for dead. \
+                 {} must be an object that this key may overwrite",
+                self.store.locate(&Key::Heartbeat)
+            );
         }
+        None
     }
 
     fn beat(&self) -> Option<Heartbeat> {

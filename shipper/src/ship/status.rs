@@ -5,14 +5,18 @@
 //! memory only; a restart begins with nothing known.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use replica::documents::{Heartbeat, OtherHost, ScrubReport};
 use replica::format::{GenerationId, PageSize, Txid};
 use tokio::sync::Notify;
 
+use crate::chain::record::Durable;
 use crate::chain::{LocalChain, Upload};
 use crate::ship::engine::Step;
+use crate::ship::rival::{Ours, Rival};
+use crate::ship::seen::Seen;
 use crate::wal::checkpoint::LockReport;
 
 /// What is being done for a database.
@@ -34,11 +38,17 @@ pub enum Phase {
     Shipping,
 }
 
+/// How long acknowledgements in a generation wait for a heartbeat that names it.
+const ANNOUNCE: Duration = Duration::from_secs(2);
+
 /// The state of one database.
 #[derive(Debug, Default)]
 pub struct Status {
     state: Mutex<State>,
     moved: Notify,
+    news: Notify,
+    last: Mutex<Option<Seen>>,
+    rival: Mutex<Rival>,
 }
 
 /// Everything that is known, at one moment.
@@ -88,6 +98,12 @@ pub struct State {
     pub scrub: Option<ScrubReport>,
     /// Another host that was seen to ship this database lately.
     pub other_host: Option<OtherHost>,
+    /// Why the last heartbeat could not be written.
+    pub heartbeat_error: Option<String>,
+    /// Since when a heartbeat should name the generation that is in the bucket, until one was tried.
+    pub unannounced: Option<Instant>,
+    /// Whether the bucket was asked who shipped last: until then no heartbeat may take that one's place.
+    pub looked: bool,
 }
 
 impl State {
@@ -143,6 +159,75 @@ impl Status {
         self.lock().durable_capture
     }
 
+    /// Number of the last capture that a sync may be answered for, and how long a later one still waits for the first
+    /// heartbeat of its generation. Nothing depends on that heartbeat: one that cannot be written holds nobody up.
+    #[must_use]
+    pub fn acknowledged(&self) -> (Option<u64>, Option<Duration>) {
+        let state = self.lock();
+        let waits = state.unannounced.map(|since| ANNOUNCE.saturating_sub(since.elapsed()));
+        match waits.filter(|left| !left.is_zero()) {
+            Some(left) => (None, Some(left)),
+            None => (state.durable_capture, None),
+        }
+    }
+
+    /// The bucket was asked who shipped last, and has `last`.
+    pub fn looked(&self, last: Option<Seen>) {
+        let mut state = self.lock();
+        state.looked = true;
+        let named = last.as_ref().map(|last| last.heartbeat.generation);
+        if named != state.generation {
+            state.unannounced = Some(Instant::now());
+        }
+        drop(state);
+        *lock(&self.last) = last;
+        self.news.notify_one();
+    }
+
+    /// Whether it was asked.
+    #[must_use]
+    pub fn has_looked(&self) -> bool {
+        self.lock().looked
+    }
+
+    /// What it had, once.
+    #[must_use]
+    pub fn take_last(&self) -> Option<Seen> {
+        lock(&self.last).take()
+    }
+
+    /// Whether the heartbeat that stands in the bucket must be looked at before another one takes its place.
+    #[must_use]
+    pub fn suspects_a_rival(&self) -> bool {
+        lock(&self.rival).is_suspected()
+    }
+
+    /// The bucket has `seen`, and `ours` is about to take its place.
+    pub fn judge_rival(&self, seen: Option<&Seen>, ours: &Ours<'_>) {
+        let other = lock(&self.rival).judge(seen, ours);
+        self.lock().other_host = other;
+    }
+
+    /// A heartbeat was written, or could not be. Returns whether a failure is news.
+    pub fn heartbeat_tried(&self, beat: &Heartbeat, error: Option<&str>) -> bool {
+        let mut state = self.lock();
+        if beat.txid.is_some() && Some(beat.generation) == state.generation {
+            state.unannounced = None;
+        }
+        let news = error.is_some_and(|error| Self::note(&mut state.heartbeat_error, error));
+        if error.is_none() {
+            state.heartbeat_error = None;
+        }
+        drop(state);
+        self.moved.notify_one();
+        news
+    }
+
+    /// Waits for something that a heartbeat should tell at once. For one waiter: who writes them.
+    pub async fn news(&self) {
+        self.news.notified().await;
+    }
+
     /// The database is attached, and `durable` of its chain is in the bucket; what was captured before says nothing any
     /// more.
     pub fn attached(&self, page_size: PageSize, phase: Phase, chain: &LocalChain) {
@@ -161,14 +246,18 @@ impl Status {
         state.page_size = Some(page_size);
         state.captured = None;
         state.captured_until = None;
+        state.unannounced = None;
+        state.looked = false;
         state.engine_error = None;
         state.locks_before = state.locks;
     }
 
-    /// The bucket has nothing behind the last TXID that is known here, which has everything up to a capture.
-    pub fn confirmed(&self, capture: u64) {
+    /// The bucket has nothing behind the last TXID that is known here.
+    pub fn confirmed(&self, durable: &Durable) {
         let mut state = self.lock();
-        state.durable_capture = state.durable_capture.max(Some(capture));
+        state.durable = Some(durable.txid);
+        state.page_count = durable.page_count;
+        state.durable_capture = state.durable_capture.max(Some(durable.sequence));
         if state.durable_capture >= state.captured {
             let until = state.captured_until;
             state.synced(until);
@@ -246,6 +335,10 @@ impl Status {
         if state.phase == Phase::Snapshotting {
             state.phase = Phase::Shipping;
         }
+        if file.txid == Txid::FIRST {
+            state.unannounced = Some(Instant::now());
+            self.news.notify_one();
+        }
         drop(state);
         self.moved.notify_one();
     }
@@ -277,10 +370,14 @@ impl Status {
         Self::note(&mut self.lock().upload_error, error)
     }
 
-    /// What would be told of the database now; `None` until it has a generation.
+    /// What would be told of the database now; `None` until it has a generation and the bucket was asked for the last
+    /// heartbeat.
     #[must_use]
     pub fn heartbeat(&self, now: Timestamp, host: &str) -> Option<Heartbeat> {
         let state = self.state();
+        if !state.looked {
+            return None;
+        }
         Some(Heartbeat {
             version: 1,
             generation: state.generation?,
@@ -307,8 +404,12 @@ impl Status {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -10,9 +10,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use replica::documents::Heartbeat;
+use jiff::Timestamp;
 use replica::format::{GenerationId, Txid};
-use replica::store::{Body, Guard, Key, LtxAttributes, PutOutcome, Store, StoreError, read_all};
+use replica::store::{Body, Guard, Key, LtxAttributes, PutOutcome, Store, StoreError};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
@@ -21,14 +21,15 @@ use crate::chain::keys::{free, ltx_key};
 use crate::chain::{LocalChain, Upload};
 use crate::clock::Clock;
 use crate::ship::generation;
+use crate::ship::seen::{self, Seen};
 use crate::ship::status::Status;
 
 /// First and longest pause after a failure that outlived the store's own retries.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 /// Shortest pause, also where there is no time left.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(200);
-/// A heartbeat is far smaller.
-const HEARTBEAT_LIMIT: usize = 64 << 10;
+/// How often a heartbeat that cannot be read is asked for.
+const LOOKS: u32 = 3;
 /// A file that is sent twice to see whether the store guards its objects is no bigger.
 const PROBE_BYTES: u64 = 1 << 20;
 
@@ -38,6 +39,22 @@ pub enum Ended {
     /// Another writer has written to our generation: it must be left to them.
     #[error("another writer owns this generation: {0}")]
     OtherWriter(#[source] StoreError),
+    /// A generation began that this machine knows nothing of.
+    #[error(
+        "the heartbeat in the bucket names generation {theirs} (of {host}, at {at}), which began after this machine's own, \
+         {ours}: the state directory here is an older one that was put back, or another shipper ships here\n\
+         HINT: if another shipper has this prefix, stop one of the two, or give each a prefix of its own"
+    )]
+    Superseded {
+        /// The one that the heartbeat names.
+        theirs: GenerationId,
+        /// The one that is known here.
+        ours: GenerationId,
+        /// Who wrote the heartbeat.
+        host: String,
+        /// When, by the store's clock.
+        at: Timestamp,
+    },
     /// The bucket has more than this machine knows of.
     #[error("the bucket is ahead of this machine: {0}")]
     Stale(String),
@@ -73,6 +90,7 @@ pub struct Uploader {
     /// Becomes true when there is no time left for intervals.
     pub hurry: watch::Receiver<bool>,
     started: bool,
+    looks: u32,
     /// Whether the chain is known to be where this machine believes it to be.
     confirmed: bool,
     probed: bool,
@@ -90,7 +108,8 @@ impl Uploader {
         hurry: watch::Receiver<bool>,
     ) -> Self {
         let (started, confirmed, probed) = (false, false, false);
-        Self { store, chain, status, interval, clock, hurry, started, confirmed, probed }
+        let looks = 0;
+        Self { store, chain, status, interval, clock, hurry, started, looks, confirmed, probed }
     }
 
     /// Uploads until the chain cannot go on.
@@ -131,7 +150,7 @@ impl Uploader {
             return Ok(Attempt::Nothing);
         };
         match self.put(generation, &upload).await {
-            // One that was there already may have more behind it.
+            // Behind one that was there already there may be more.
             Ok(outcome) => self.confirmed |= outcome == PutOutcome::Created,
             Err(error) if error.is_precondition() && !self.confirmed => {
                 return Err(Ended::Stale(format!("{:#}", anyhow::Error::new(error))));
@@ -146,32 +165,85 @@ impl Uploader {
         self.probe(generation, &upload).await?;
         let (done, txid) = (upload.clone(), upload.txid);
         self.local(move |chain| chain.uploaded(&done)).await?;
+        match self.look_ahead(generation).await {
+            Ok(()) => {}
+            Err(Start::Ended(ended)) => return Err(ended),
+            Err(Start::Failed(error)) => return Ok(Attempt::Failed(error)),
+        }
         self.status.uploaded(&upload);
         self.status.spooled(self.chain.backlog());
         Ok(Attempt::Uploaded(txid))
     }
 
-    /// Names a new generation; looks once whether a chain that goes on is where this machine believes it to be.
+    /// Names a new generation; looks whether a chain that goes on is where this machine believes it to be.
     async fn start(&mut self) -> Result<GenerationId, Start> {
         if let Some(generation) = self.chain.generation() {
             if !self.started {
-                self.look_ahead(generation).await?;
+                self.look_back(generation).await?;
                 self.started = true;
             }
+            self.look_ahead(generation).await?;
             return Ok(generation);
         }
-        let generation = generation::new(self.predecessor().await, self.clock.now());
+        let last = self.last_heartbeat(None).await.map_err(Start::Failed)?;
+        let predecessor = last.as_ref().map(|last| last.heartbeat.generation);
+        let generation = generation::new(predecessor, self.clock.now());
         info!(%generation, "new generation");
-        self.local(move |chain| chain.set_generation(generation)).await.map_err(Start::Ended)?;
+        let not_before = last.as_ref().map(Seen::not_before);
+        self.local(move |chain| chain.set_generation(generation, not_before))
+            .await
+            .map_err(Start::Ended)?;
         self.status.set_generation(generation);
+        self.status.looked(last);
         (self.started, self.confirmed) = (true, true);
         Ok(generation)
     }
 
-    /// The key of the next TXID must be free. Where a file for it is frozen, sending that tells, too.
+    /// The heartbeat that stands in the bucket, where there is one; `known` is a TXID that is there. One object that cannot
+    /// be read must not keep a database from being shipped.
+    async fn last_heartbeat(
+        &mut self,
+        known: Option<(GenerationId, Txid)>,
+    ) -> Result<Option<Seen>, StoreError> {
+        let store = self.store.as_ref();
+        let error = match seen::look(store).await {
+            Ok(last) => return Ok(last),
+            Err(error) => error,
+        };
+        self.looks += 1;
+        if self.looks < LOOKS && !error.is_permanent() {
+            return Err(error);
+        }
+        if error.is_denied() {
+            // Without the right to list, this is also how a missing object is answered.
+            if let Some((generation, txid)) = known {
+                free(store, error, generation, txid).await?;
+            }
+            return Ok(None);
+        }
+        warn!("the last heartbeat cannot be read: {:#}", anyhow::Error::new(error));
+        Ok(None)
+    }
+
+    /// A chain does not go on where a later generation began.
+    async fn look_back(&mut self, ours: GenerationId) -> Result<(), Start> {
+        let known = self.chain.durable_state().map(|durable| (ours, durable.txid));
+        let last = self.last_heartbeat(known).await.map_err(Start::Failed)?;
+        if let Some(Seen { heartbeat, modified: at }) = &last
+            && generation::is_later(heartbeat.generation, ours)
+        {
+            let (theirs, host) = (heartbeat.generation, heartbeat.host.clone());
+            return Err(Ended::Superseded { theirs, ours, host, at: *at }.into());
+        }
+        self.status.looked(last);
+        Ok(())
+    }
+
+    /// Until the chain is known to be where this machine believes it to be, the key of the next TXID must be free.
+    /// Where a file for it is frozen, sending that tells, too.
     async fn look_ahead(&mut self, generation: GenerationId) -> Result<(), Start> {
         let Some(durable) = self.chain.durable_state() else { return Ok(()) };
-        if self.chain.is_frozen() {
+        if self.confirmed || self.chain.is_frozen() {
             return Ok(());
         }
         let key: Key = ltx_key(generation, durable.txid.next()).into();
@@ -182,7 +254,7 @@ impl Uploader {
                     .await
                     .map_err(Start::Failed)?;
                 self.confirmed = true;
-                self.status.confirmed(durable.sequence);
+                self.status.confirmed(&durable);
                 return Ok(());
             }
         };
@@ -273,21 +345,6 @@ impl Uploader {
         let hurry = self.hurry.wait_for(|hurry| *hurry);
         // Either way it is time; a sender that is gone is no hurry, so the timeout still bounds the wait.
         let _ = tokio::time::timeout_at(deadline, hurry).await;
-    }
-
-    /// The generation that the last heartbeat names, so that ours sorts after it.
-    async fn predecessor(&self) -> Option<GenerationId> {
-        let content = match read_all(self.store.as_ref(), &Key::Heartbeat, HEARTBEAT_LIMIT).await {
-            Ok(content) => content,
-            Err(error) => {
-                if !error.is_not_found() {
-                    warn!("read the last heartbeat: {:#}", anyhow::Error::new(error));
-                }
-                return None;
-            }
-        };
-        let heartbeat: Result<Heartbeat, _> = serde_json::from_slice(&content);
-        heartbeat.ok().map(|heartbeat| heartbeat.generation)
     }
 }
 

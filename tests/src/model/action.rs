@@ -63,6 +63,12 @@ pub enum Action {
     Kill,
     /// The power fails, or the machine reboots.
     LosePower(TailLoss, StateLoss),
+    /// The heartbeat that names our generation is written.
+    Heartbeat,
+    /// The state directory is lost; its backup is not.
+    LoseState,
+    /// The backup of the state directory is put back.
+    PutStateBack,
     /// Another shipper writes into our generation.
     ForeignPut,
 }
@@ -101,6 +107,14 @@ impl Protocol {
         if world.in_flight.is_some() {
             actions.push(Action::Land);
         }
+        if world.engine.is_none() {
+            if spent.state_losses < bounds.state_losses {
+                actions.push(Action::LoseState);
+            }
+            if spent.put_backs < bounds.put_backs && world.backup.is_some() {
+                actions.push(Action::PutStateBack);
+            }
+        }
         if spent.crashes < bounds.crashes && world.engine.is_some() {
             actions.push(Action::Kill);
         }
@@ -135,6 +149,10 @@ impl Protocol {
             } else {
                 actions.push(Action::LetGo);
             }
+        }
+        let named = world.bucket.heartbeat == Some(world.disk.record.generation);
+        if !named && !self.heartbeat_denied {
+            actions.push(Action::Heartbeat);
         }
         match engine.stage {
             Stage::Idle => self.uploading(world, actions),

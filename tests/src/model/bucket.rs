@@ -42,6 +42,10 @@ pub struct Bucket {
     pub generations: Vec<Vec<Option<File>>>,
     /// Whether an object was ever replaced by another one.
     pub overwritten: bool,
+    /// The generation that was written to last.
+    pub latest: Option<usize>,
+    /// The generation that the heartbeat names.
+    pub heartbeat: Option<usize>,
 }
 
 impl Bucket {
@@ -66,6 +70,7 @@ impl Bucket {
         }
         self.overwritten |= files[index].as_ref().is_some_and(|old| *old != file);
         files[index] = Some(file);
+        self.latest = Some(generation);
     }
 
     /// Writes an object if there is none (`If-None-Match: *`).

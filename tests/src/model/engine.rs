@@ -54,7 +54,11 @@ impl Protocol {
         world.runs += 1;
         let run = 1 << world.runs;
         world.disk.record.runs |= run;
-        let trusted = self.redo_index(world);
+        if !self.has(Step::ReadHeartbeatBeforeWriting) {
+            world.bucket.heartbeat = Some(world.disk.record.generation);
+        }
+        let later = world.bucket.heartbeat > Some(world.disk.record.generation);
+        let trusted = self.redo_index(world) && !(later && self.has(Step::LaterGenerationEndsOurs));
         world.engine = Some(self.attach(world, run));
         if !trusted {
             self.new_generation(world);
@@ -284,11 +288,27 @@ impl Protocol {
         }
         let sequence = if self.has(Step::SyncWaitsForUpload) { engine.sequence } else { 0 };
         engine.sync = Some(Waiting { state, sequence });
+        self.answer(world);
+    }
+
+    /// Answers a `sync` whose capture is durable.
+    pub(super) fn answer(&self, world: &mut World) {
+        let Some(engine) = &world.engine else { return };
+        let named = world.bucket.heartbeat == Some(world.disk.record.generation);
+        if !named && !self.heartbeat_denied && self.has(Step::SyncWaitsForHeartbeat) {
+            return;
+        }
         let durable = match engine.stage {
             Stage::Confirmed | Stage::SumsApplied => world.disk.frozen.as_ref().map(|f| f.sequence),
             _ => None,
         };
         world.answer_sync(durable.unwrap_or(world.disk.record.sequence));
+    }
+
+    /// The heartbeat is written.
+    pub(super) fn heartbeat(&self, world: &mut World) {
+        world.bucket.heartbeat = Some(world.disk.record.generation);
+        self.answer(world);
     }
 
     /// Gives the generation up: a new one begins with a sweep that finds every page.

@@ -5,7 +5,8 @@
 //! one of them, and then a promise must break, or the step would not be needed.
 //!
 //! What it does not promise: that the program is this protocol (the simulation and the crash sweep run the real one), anything
-//! about time, or about stores without a conditional PUT. The scrub is left out on purpose: it would heal what the
+//! about time (a PUT that was given up counts as written when it takes effect; so where a state directory is lost, none is on its
+//! way), or about stores without a conditional PUT. The scrub is left out on purpose: it would heal what the
 //! protocol must not need healed. So is a disk cloned while the shipper runs, whose two copies have the same runs to their
 //! name: the bucket alone cannot tell them apart from one whose record is stale.
 
@@ -35,6 +36,8 @@ pub struct Protocol {
     pub fresh: bool,
     /// Whether all commits are to the same page, so that there may be more of them.
     pub one_page: bool,
+    /// Whether the heartbeat can never be written.
+    pub heartbeat_denied: bool,
     /// The step that is left out.
     pub without: Option<Step>,
 }
@@ -118,6 +121,16 @@ impl Model for Protocol {
                 world.kill();
                 world.source.lose_power(tail);
                 world.disk.lose_power(state);
+                world.excused = true;
+            }
+            Action::Heartbeat => self.heartbeat(world),
+            Action::LoseState => {
+                world.spent.state_losses += 1;
+                world.lose_state();
+            }
+            Action::PutStateBack => {
+                world.spent.put_backs += 1;
+                world.disk = world.backup.take()?;
                 world.excused = true;
             }
             Action::ForeignPut => {

@@ -67,11 +67,19 @@ pub enum Step {
     SyncCaptures,
     /// `sync` waits until its capture is in the bucket.
     SyncWaitsForUpload,
+    /// `sync` waits until the heartbeat names the generation, where it can be written.
+    SyncWaitsForHeartbeat,
+    /// A start that finds a later generation named does not go on with its own.
+    LaterGenerationEndsOurs,
+    /// A start reads the heartbeat before it writes one.
+    ReadHeartbeatBeforeWriting,
+    /// A plain restore takes the generation that was written to last, not the one that the heartbeat names.
+    LatestByItsFiles,
 }
 
 impl Step {
     /// All of them.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 36] = [
         Self::HandOverHandInHand,
         Self::CaptureBeforeRelease,
         Self::RestartOnlyFromCaptured,
@@ -104,5 +112,9 @@ impl Step {
         Self::SumsProveThemselves,
         Self::SyncCaptures,
         Self::SyncWaitsForUpload,
+        Self::SyncWaitsForHeartbeat,
+        Self::LaterGenerationEndsOurs,
+        Self::ReadHeartbeatBeforeWriting,
+        Self::LatestByItsFiles,
     ];
 }

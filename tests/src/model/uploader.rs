@@ -85,7 +85,7 @@ impl Protocol {
         }
         let Some(engine) = &mut world.engine else { return };
         engine.stage = Stage::Confirmed;
-        world.answer_sync(frozen.sequence);
+        self.answer(world);
         if !self.may_die(world) {
             // Nobody can see what is between these steps any more.
             self.apply_sums(world);

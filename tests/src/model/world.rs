@@ -26,6 +26,10 @@ pub struct Bounds {
     pub foreign_puts: u8,
     /// `shipper sync`.
     pub syncs: u8,
+    /// Losses of the state directory.
+    pub state_losses: u8,
+    /// Times that an old one is put back.
+    pub put_backs: u8,
 }
 
 /// A PUT whose answer nobody waits for any more.
@@ -48,6 +52,8 @@ pub struct World {
     pub bucket: Bucket,
     /// The state directory.
     pub disk: Disk,
+    /// What it was when it was lost.
+    pub backup: Option<Disk>,
     /// The shipper, while it runs.
     pub engine: Option<Engine>,
     /// On its way to the bucket.
@@ -74,13 +80,14 @@ impl World {
     #[must_use]
     pub fn new(fresh: bool) -> Self {
         let source = Source::new(!fresh);
-        let mut bucket = Bucket { generations: vec![Vec::new()], overwritten: false };
+        let mut bucket = Bucket { generations: vec![Vec::new()], ..Bucket::default() };
         let mut disk = Disk::new(0, 0);
         if !fresh {
             let state = source.image();
             let pages = state.map(Some);
             let before = disk.record.checksum;
             bucket.put(0, 1, File { pages, before, after: state, node: 1 });
+            bucket.heartbeat = Some(0);
             disk = Disk::of(Record {
                 txid: 1,
                 checksum: state,
@@ -94,6 +101,7 @@ impl World {
             source,
             bucket,
             disk,
+            backup: None,
             engine: None,
             in_flight: None,
             removed: None,
@@ -126,6 +134,14 @@ impl World {
         self.removed = None;
     }
 
+    /// The state directory is gone: the next start begins a generation.
+    pub fn lose_state(&mut self) {
+        let empty = Disk::new(self.bucket.generations.len(), 0);
+        self.backup = Some(std::mem::replace(&mut self.disk, empty));
+        self.bucket.generations.push(Vec::new());
+        self.excused = true;
+    }
+
     /// Another shipper, with a database of its own, writes the next file of our generation.
     pub fn foreign_put(&mut self) {
         let generation = self.disk.record.generation;
@@ -154,11 +170,12 @@ impl World {
         self.needless |= !self.excused;
     }
 
-    /// A generation begins. Only another writer is a reason for it.
+    /// A generation begins. Only another writer is a reason for it, or a later generation.
     pub fn begins_generation(&mut self) {
-        let left = &self.bucket.generations[self.disk.record.generation];
+        let ours = self.disk.record.generation;
+        let left = &self.bucket.generations[ours];
         let foreign = left.iter().flatten().any(|file| file.node == OTHER);
-        self.needless |= !foreign;
+        self.needless |= !foreign && self.bucket.heartbeat <= Some(ours);
         self.bucket.generations.push(Vec::new());
     }
 }

@@ -150,7 +150,7 @@ impl Shipper {
             Ok(Attempt::Failed(error)) => Outcome::Failed(error.to_string()),
             Err(ended) => {
                 let end = match &ended {
-                    Ended::OtherWriter(_) => End::NewGeneration,
+                    Ended::OtherWriter(_) | Ended::Superseded { .. } => End::NewGeneration,
                     Ended::Stale(_) => End::Stale,
                     Ended::Local(_) => End::Again,
                 };

@@ -43,6 +43,16 @@ pub(super) fn examine(config: &Config, findings: &mut Findings) -> Option<Status
                 findings.fail(format!("{name}: {}: {why}", report.state));
             }
         }
+        if let Some(error) = &report.heartbeat_error {
+            findings.fail(format!("{name}: the heartbeat cannot be written: {error}"));
+        }
+        if let Some(other) = &report.other_host {
+            findings.fail(format!(
+                "{name}: another host, {}, ships it too (last heartbeat at {})\n\
+                 HINT: stop one of the two, or give it a prefix of its own",
+                other.host, other.written_at
+            ));
+        }
     }
     for refused in &running.refused {
         findings.fail(format!("{}: not shipped: {}", refused.path, refused.reason));

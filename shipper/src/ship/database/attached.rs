@@ -28,6 +28,8 @@ const RETRY_STEP: Duration = Duration::from_secs(1);
 const RELOOK: (Duration, Duration) = (Duration::from_millis(1), Duration::from_secs(1));
 /// How long steps may fail before the WAL is let go of.
 const FAILING_LONGEST: Duration = Duration::from_secs(60);
+/// How long a stop waits for its heartbeat.
+const LAST_HEARTBEAT: Duration = Duration::from_secs(2);
 /// How far the WAL may grow meanwhile, bytes.
 const FAILING_MOST: u64 = 256 << 20;
 
@@ -79,6 +81,7 @@ impl Database {
             match tokio::time::timeout_at(by, driver.finish(&mut uploads)).await {
                 Ok(Ok(())) => {
                     info!("stopped, everything is in the bucket");
+                    self.last_heartbeat().await;
                     self.syncs.captured(0);
                     self.syncs.durable(u64::MAX);
                 }
@@ -86,6 +89,7 @@ impl Database {
                 Err(_) => {
                     let (files, bytes) = chain.backlog();
                     error!(files, bytes, "stopped before everything was in the bucket");
+                    self.last_heartbeat().await;
                 }
             }
         }
@@ -93,14 +97,15 @@ impl Database {
             // Should this fail, then nobody is remembered to have an old file open.
             self.left = blocking(move || engine.leave()).await.unwrap_or_default();
         }
-        if let End::Stopped = end {
-            let pulse = self.pulse();
-            let written = tokio::time::timeout(Duration::from_secs(2), pulse.write());
-            if written.await.is_err() {
-                warn!("write the last heartbeat: out of time");
-            }
-        }
         end
+    }
+
+    /// Says how it ended, where that can be said at once.
+    async fn last_heartbeat(&self) {
+        let pulse = self.pulse();
+        if tokio::time::timeout(LAST_HEARTBEAT, pulse.write()).await.is_err() {
+            warn!("write the last heartbeat: out of time");
+        }
     }
 
     /// Steps the engine until something ends it.
@@ -123,7 +128,8 @@ impl Database {
             if let Ok(Step { unvouched: Some(reason), .. }) = &step {
                 self.syncs.not_vouched(reason);
             }
-            if let Some(durable) = driver.status.durable_capture() {
+            let (durable, waits) = driver.status.acknowledged();
+            if let Some(durable) = durable {
                 self.syncs.durable(durable);
             }
             hurry.send_replace(self.syncs.in_a_hurry());
@@ -154,6 +160,7 @@ impl Database {
                     (RETRY_STEP, None)
                 }
             };
+            let next = waits.map_or(next, |waits| waits.min(next));
             let changed = async {
                 match notice {
                     Some(notice) => notice.changed().await,
@@ -282,7 +289,7 @@ impl Driver {
 /// Why a database whose uploads ended is not shipped any more.
 fn why(ended: Result<Ended, JoinError>) -> End {
     match ended {
-        Ok(ended @ Ended::OtherWriter(_)) => {
+        Ok(ended @ (Ended::OtherWriter(_) | Ended::Superseded { .. })) => {
             End::NewGeneration(format!("{:#}", anyhow::Error::new(ended)))
         }
         Ok(ended @ Ended::Stale(_)) => End::Stale(format!("{ended}")),
