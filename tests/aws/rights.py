@@ -5,22 +5,49 @@ Only requests that leave nothing behind but objects of the database `rights`, wh
 
 from botocore.exceptions import ClientError
 
-LTX = "rights/018f0000-0000-7000-8000-000000000000/0000/0000000000000001-0000000000000001.ltx"
+GENERATION = "rights/018f0000-0000-7000-8000-000000000000"
+FIRST, SECOND, THIRD = (f"{txid:016x}-{txid:016x}.ltx" for txid in (1, 2, 3))
+LTX = f"{GENERATION}/0000/{SECOND}"
+SNAPSHOT = f"{GENERATION}/0009/{FIRST}"
+
+# What the server's key could change the past with, if it could put it: compactions, snapshots of a later state, and the levels
+# of a replica that Litestream wrote.
+NOT_THE_SHIPPERS = [
+    *(f"{GENERATION}/{level}/{name}" for level in ("0001", "0002", "0003", "0004", "0008")
+      for name in (SECOND, "0000000000000002-000000000000003f.ltx")),
+    f"{GENERATION}/0009/0000000000000001-0000000000000004.ltx",
+    f"{GENERATION}/0009/{SECOND}",
+    f"{GENERATION}/{SECOND}",
+    f"rights/0000/{SECOND}",
+    f"rights/0000/{FIRST}",
+    f"rights/0009/{FIRST}",
+    f"rights/ltx/0/{SECOND}",
+    f"0000/{SECOND}",
+    "rights/generations/0123456789abcdef/snapshots/00000000.snapshot.lz4",
+]
 
 
 def answer(call, **arguments):
-    """`ok`, or the status and the code with which a request was refused."""
+    """`ok`, or how a request was refused."""
     try:
         call(**arguments)
         return "ok"
     except ClientError as error:
-        status = error.response["ResponseMetadata"]["HTTPStatusCode"]
-        return "403" if status == 403 else f"{status} {error.response['Error']['Code']}"
+        return refusal(error)
+
+
+def refusal(error):
+    """The status and the code."""
+    status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+    return "403" if status == 403 else f"{status} {error.response['Error']['Code']}"
 
 
 def multipart(s3, bucket, key, **condition):
-    """An upload in parts; how its completion went. Aborted when refused."""
-    upload = s3.create_multipart_upload(Bucket=bucket, Key=key)["UploadId"]
+    """An upload in parts; how its beginning went, if refused, else its completion. Aborted when refused."""
+    try:
+        upload = s3.create_multipart_upload(Bucket=bucket, Key=key)["UploadId"]
+    except ClientError as error:
+        return refusal(error)
     part = s3.upload_part(Bucket=bucket, Key=key, UploadId=upload, PartNumber=1, Body=b"part")
     outcome = answer(
         s3.complete_multipart_upload, Bucket=bucket, Key=key, UploadId=upload,
@@ -51,7 +78,19 @@ def try_all(cloud, outputs, prefix, keys):
         ship, ltx, IfMatch=ship.head_object(Bucket=bucket, Key=ltx)["ETag"])
     yield "ship overwrites it in parts", "403", multipart(ship, bucket, ltx)
     yield "ship puts it again in parts", "412 PreconditionFailed", multipart(ship, bucket, ltx, IfNoneMatch="*")
-    yield "ship puts another in parts", "ok", multipart(ship, bucket, f"{ltx[:-4]}0.ltx", IfNoneMatch="*")
+    yield "ship puts another in parts", "ok", multipart(
+        ship, bucket, f"{prefix}/{GENERATION}/0000/{THIRD}", IfNoneMatch="*")
+    snapshot = f"{prefix}/{SNAPSHOT}"
+    yield "ship puts the first snapshot without the condition", "403", put(ship, snapshot)
+    yield "ship puts the first snapshot in parts", "ok", multipart(ship, bucket, snapshot, IfNoneMatch="*")
+    yield "ship puts the first snapshot again", "412 PreconditionFailed", put(ship, snapshot, IfNoneMatch="*")
+    yield "ship overwrites the first snapshot", "403", put(ship, snapshot)
+    # Allowed, since a policy cannot tell: readers ignore a level-0 file of more than one TXID.
+    yield "ship puts a range at level 0", "ok", put(
+        ship, f"{prefix}/{GENERATION}/0000/0000000000000002-0000000000000028.ltx", IfNoneMatch="*")
+    for key in NOT_THE_SHIPPERS:
+        yield f"ship puts {key}", "403", put(ship, f"{prefix}/{key}", IfNoneMatch="*")
+        yield f"ship puts {key} in parts", "403", multipart(ship, bucket, f"{prefix}/{key}", IfNoneMatch="*")
     yield "ship copies over it", "403", s3(
         ship.copy_object, Key=ltx, CopySource={"Bucket": bucket, "Key": ltx}, MetadataDirective="REPLACE")
     yield "ship deletes it", "403", s3(ship.delete_object, Key=ltx)
