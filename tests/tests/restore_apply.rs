@@ -190,8 +190,8 @@ async fn a_page_that_was_cut_off_is_not_taken_from_an_older_file() {
     let all = |fill| (1..=10).map(|number| (number, fill)).collect::<Vec<(u32, u8)>>();
     let mut regrown = all(3);
     regrown.retain(|(number, _)| *number > 3);
-    let whole =
-        [plain((1, 1), 10, &all(1)), plain((2, 2), 3, &[(1, 2)]), plain((3, 3), 10, &regrown)];
+    let first = Ltx { level: 9, ..plain((1, 1), 10, &all(1)) };
+    let whole = [first, plain((2, 2), 3, &[(1, 2)]), plain((3, 3), 10, &regrown)];
     let dir = tempfile::tempdir().unwrap();
     let replica = dir.path().join("replica");
     let chain = replica.join("0198c0de-0000-7000-8000-000000000001");

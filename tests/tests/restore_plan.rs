@@ -28,10 +28,7 @@ fn file(level: u8, min: u64, max: u64) -> LtxObject {
 
 fn inventory(files: impl IntoIterator<Item = (u8, u64, u64)>) -> Inventory {
     let set: BTreeSet<(u8, u64, u64)> = files.into_iter().collect();
-    Inventory {
-        chain: Chain::Root,
-        files: set.into_iter().map(|(l, a, b)| file(l, a, b)).collect(),
-    }
+    Inventory::new(Chain::Root, set.into_iter().map(|(l, a, b)| file(l, a, b)).collect())
 }
 
 fn names(plan: &Plan) -> Vec<String> {

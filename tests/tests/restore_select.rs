@@ -455,7 +455,8 @@ proptest! {
         let present: BTreeSet<u64> = (1..=30).zip(kept).filter(|(_, kept)| *kept).map(|(t, _)| t).collect();
         for txid in &present {
             let time = i64::try_from(*txid).unwrap();
-            store.add(chain, 0, (*txid, *txid), time, time);
+            let level = if *txid == 1 { 9 } else { 0 };
+            store.add(chain, level, (*txid, *txid), time, time);
         }
         for end in &snapshots {
             let time = i64::try_from(*end).unwrap();

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use replica::documents::Receipt;
 use replica::format::{GenerationId, Txid};
 use replica::operator::Exit;
 use serde::{Deserialize, Serialize};
@@ -186,6 +187,15 @@ pub struct DamagedFile {
     pub last: Option<Txid>,
 }
 
+/// A point that can be had where the one asked for, and the last one that was proven, cannot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Instead {
+    /// Its generation; `null` for a replica that Litestream wrote.
+    pub generation: Option<GenerationId>,
+    /// Its TXID.
+    pub txid: Txid,
+}
+
 /// One drill. What a later version added is missing in older documents, and read as absent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {
@@ -218,6 +228,9 @@ pub struct Record {
     /// The files that this point did not need, where they were looked at.
     #[serde(default)]
     pub other_files: Option<OtherFiles>,
+    /// What can be had where damage has no way around it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instead: Option<Instead>,
     /// The restore, where it was carried out.
     pub restore: Option<RestoreFigures>,
     /// How far the newest restorable state was behind the start of the drill, seconds; `null` for a
@@ -239,6 +252,18 @@ impl Record {
     pub fn append(&mut self, check: Check) {
         self.checks.push(check);
         self.verdict = Verdict::over([self.verdict, Verdict::of(&self.checks)]);
+    }
+
+    /// Whether a file that was found damaged is one that the point of a PASS needs.
+    #[must_use]
+    pub fn spoils(&self, pass: &Receipt) -> bool {
+        let damaged = self.other_files.iter().flat_map(|files| &files.damaged);
+        let Some(txid) = pass.txid.filter(|_| pass.generation == self.generation) else {
+            return false;
+        };
+        damaged
+            .filter_map(|file| Some((file.first?, file.last?)))
+            .any(|(first, last)| first <= txid && txid <= last)
     }
 
     /// The checks that decided a verdict other than PASS, the deciding kind first.
@@ -316,6 +341,7 @@ mod tests {
                     last: Some(txid),
                 }],
             }),
+            instead: Some(Instead { generation: None, txid }),
             restore: Some(RestoreFigures { seconds: 0.25, bytes: 4096, objects: 3 }),
             lag_seconds: Some(1.5),
             source_match: None,
@@ -339,6 +365,7 @@ mod tests {
                 "object": "x.ltx", "problem": "cut", "spoiled_points": 1,
                 "first": "000000000000001a", "last": "000000000000001a",
             }]},
+            "instead": {"generation": null, "txid": "000000000000001a"},
             "restore": {"seconds": 0.25, "bytes": 4096, "objects": 3},
             "lag_seconds": 1.5,
             "source_match": null,
@@ -385,6 +412,7 @@ mod tests {
             values: BTreeMap::new(),
             steps: Vec::new(),
             other_files: None,
+            instead: None,
             restore: None,
             lag_seconds: None,
             source_match: None,

@@ -50,9 +50,11 @@ pub struct Restored {
     pub objects: usize,
     /// From the first request to the last byte written (and synced).
     pub elapsed: Duration,
+    /// What was found damaged, and passed over for another way.
+    pub passed_over: Vec<String>,
 }
 
-/// Restores `plan` into `output` (an empty file, opened for writing): newest file first, each page
+/// Restores `plan` into `output` (opened for writing; its content does not count): newest file first, each page
 /// written once, several objects fetched ahead, memory bounded. The file is synced at the end.
 ///
 /// # Errors
@@ -85,6 +87,7 @@ pub async fn apply(
         bytes: plan.bytes(),
         objects: plan.files.len(),
         elapsed: started.elapsed(),
+        passed_over: Vec::new(),
     })
 }
 

@@ -2,7 +2,7 @@
 
 use crate::format::wal::WalError;
 use crate::format::{Checksum, FormatError, FrameError, PageNumber, Txid};
-use crate::store::StoreError;
+use crate::store::{Chain, StoreError};
 
 /// Why there is no restored copy. Corruption is told apart from the surroundings.
 #[derive(Debug, thiserror::Error)]
@@ -94,6 +94,9 @@ pub enum RestoreError {
         /// What is missing, where.
         message: String,
     },
+    /// A file that the point needs is at fault, and no other way leads to it.
+    #[error(transparent)]
+    NoOtherWay(Box<NoOtherWay>),
     /// Local input or output failed (no space, no right).
     #[error("{path}: {action}")]
     Io {
@@ -124,12 +127,55 @@ pub enum RestoreError {
     },
 }
 
+/// A point that cannot be had, and what can.
+#[derive(Debug, thiserror::Error)]
+#[error("{source}\nHINT: {}", self.hint())]
+pub struct NoOtherWay {
+    /// What stands in the way.
+    pub source: RestoreError,
+    /// Where.
+    pub url: String,
+    /// In which chain.
+    pub chain: Chain,
+    /// The newest point before it that needs none of the files at fault (or the first after it).
+    pub instead: Option<Txid>,
+    /// Every point that needs none of them, ascending.
+    pub left: Vec<Txid>,
+}
+
+impl NoOtherWay {
+    fn hint(&self) -> String {
+        let Self { url, chain, instead, .. } = self;
+        let generation = match chain {
+            Chain::Root => String::new(),
+            Chain::Generation(id) => format!(" --generation {id}"),
+        };
+        match instead {
+            Some(txid) => format!(
+                "no other way leads to this point; the newest that can be had without that file: shipper restore {url} --txid {txid}{generation} --output FILE"
+            ),
+            None => format!(
+                "nothing of generation {chain} can be had without that file; look for another one: shipper points {url}"
+            ),
+        }
+    }
+}
+
 impl RestoreError {
+    /// What is wrong, without what can be had instead.
+    #[must_use]
+    pub fn cause(&self) -> &Self {
+        match self {
+            Self::NoOtherWay(stuck) => stuck.source.cause(),
+            error => error,
+        }
+    }
+
     /// The replica itself is at fault: a drill's FAIL. Anything else is of the surroundings (INCONCLUSIVE).
     #[must_use]
     pub fn is_replica_fault(&self) -> bool {
         matches!(
-            self,
+            self.cause(),
             Self::Damaged { .. }
                 | Self::DamagedFrame { .. }
                 | Self::DamagedWal { .. }

@@ -94,6 +94,8 @@ pub struct Points {
     pub ltx: Vec<RestorePoint>,
     /// Of a replica that Litestream v0.3 wrote, oldest first; not those that a chain hides.
     pub v03: Vec<V03Point>,
+    /// What an operator should know.
+    pub remarks: Vec<String>,
 }
 
 /// Every restore point. Costs one small request for each state of an LTX chain.
@@ -104,11 +106,11 @@ pub async fn all_points(store: &dyn Store) -> Result<Points, RestoreError> {
     let mut v03 = v03::states(&v03::inventories(store).await?);
     let chains = store.chains().await?;
     if chains.is_empty() && !v03.is_empty() {
-        return Ok(Points { ltx: Vec::new(), v03 });
+        return Ok(Points { v03, ..Points::default() });
     }
-    let ltx = points_of(store, chains).await?;
+    let (ltx, remarks) = points_of(store, chains).await?;
     if let Some(first) = ltx.first() {
         v03.retain(|point| point.timestamp < first.timestamp);
     }
-    Ok(Points { ltx, v03 })
+    Ok(Points { ltx, v03, remarks })
 }

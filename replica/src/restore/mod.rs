@@ -2,6 +2,8 @@
 //! streams them with bounded memory and verifies every checksum it passes.
 
 mod apply;
+mod around;
+mod believe;
 mod canvas;
 mod error;
 mod fetch;
@@ -17,19 +19,22 @@ mod refusal;
 mod select;
 mod states;
 mod times;
+mod tip;
 mod v03;
 mod verify;
 mod walk;
 
 pub use apply::{Progress, Restored, apply};
-pub use error::RestoreError;
+pub use around::restore;
+pub use believe::{Doubt, doubts};
+pub use error::{NoOtherWay, RestoreError};
 pub use find::{Found, Points, all_points, find, find_v03};
 pub use inventory::Inventory;
 pub use plan::{Plan, plan};
 pub use points::{RestorePoint, points};
-pub use publish::{publish, publish_v03};
+pub use publish::{publish, publish_selected, publish_v03};
 pub use refusal::Rival;
 pub use select::{Selected, Target, select};
 pub use states::States;
 pub use v03::{V03Inventory, V03Plan, V03Point, V03Restored, V03Selected, apply_v03};
-pub use verify::{spoiled, verify};
+pub use verify::{is_end, spoiled, verify};

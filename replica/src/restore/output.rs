@@ -15,8 +15,9 @@ use crate::restore::canvas::Run;
 /// Bytes written between two syncs.
 const SYNC_EVERY: u64 = 32 << 20;
 
-/// Sizes the file, after looking whether there is room for it.
+/// Empties and sizes the file, after looking whether there is room for it.
 pub(super) fn prepare(file: &File, size: u64) -> Result<(), RestoreError> {
+    file.set_len(0).map_err(|source| failure(size, "set length", source))?;
     refuse_without_room(file, size, 0)?;
     file.set_len(size).map_err(|source| failure(size, "set length", source))
 }

@@ -30,14 +30,14 @@ pub struct RestorePoint {
 /// # Errors
 /// The store's, a damaged header, or no chain at all.
 pub async fn points(store: &dyn Store) -> Result<Vec<RestorePoint>, RestoreError> {
-    points_of(store, store.chains().await?).await
+    Ok(points_of(store, store.chains().await?).await?.0)
 }
 
-/// The restore points of these chains, which are all there are.
+/// The restore points of these chains, which are all there are, and what an operator should know.
 pub(super) async fn points_of(
     store: &dyn Store,
     chains: Vec<Chain>,
-) -> Result<Vec<RestorePoint>, RestoreError> {
+) -> Result<(Vec<RestorePoint>, Vec<String>), RestoreError> {
     if chains.is_empty() {
         return Err(RestoreError::Chain {
             message: format!(
@@ -46,9 +46,10 @@ pub(super) async fn points_of(
             ),
         });
     }
-    let mut all = Vec::new();
+    let (mut all, mut remarks) = (Vec::new(), Vec::new());
     for chain in chains {
         let inventory = Inventory::read(store, chain).await?;
+        remarks.extend(inventory.remark());
         let bounds = Bounds::new(store.keeps_time(), &inventory);
         let mut claims = stream::iter(Walk::new(&inventory))
             .map(|state| claim(store, &inventory, state))
@@ -59,10 +60,10 @@ pub(super) async fn points_of(
             let State { txid, bytes, witness } = state;
             if claim.is_none() {
                 let (chain, name) = (inventory.chain, witness.txids.file_name());
-                tracing::warn!(
+                remarks.push(format!(
                     "generation {chain}: level {} {name} is not valid: no restore point",
                     witness.level
-                );
+                ));
                 continue;
             }
             let mut timestamp = bounds.time(witness, claim);
@@ -75,7 +76,7 @@ pub(super) async fn points_of(
     }
     // No two are alike.
     all.sort_unstable_by_key(|point| (point.timestamp, point.chain, point.txid));
-    Ok(all)
+    Ok((all, remarks))
 }
 
 async fn claim<'a>(

@@ -23,7 +23,8 @@ use rustix::fs::{Gid, Uid};
 use tempfile::NamedTempFile;
 
 use crate::restore::{
-    Plan, Progress, RestoreError, Restored, V03Plan, V03Restored, apply, apply_v03,
+    Plan, Progress, RestoreError, Restored, Selected, V03Plan, V03Restored, apply, apply_v03,
+    restore,
 };
 use crate::store::Store;
 
@@ -48,6 +49,24 @@ pub async fn publish(
 ) -> Result<Restored, RestoreError> {
     let staged = Staged::begin(output, force)?;
     let restored = apply(store, plan, staged.file()?, progress).await?;
+    staged.finish()?;
+    Ok(restored)
+}
+
+/// As [`publish()`], around what is damaged: see [`restore()`].
+///
+/// # Errors
+/// Those of [`restore()`], and of the file system, as with [`publish()`].
+pub async fn publish_selected(
+    store: Arc<dyn Store>,
+    selected: &mut Selected,
+    latest: bool,
+    output: &Path,
+    force: bool,
+    progress: Arc<dyn Progress>,
+) -> Result<Restored, RestoreError> {
+    let staged = Staged::begin(output, force)?;
+    let restored = restore(store, selected, latest, &staged.file()?, progress).await?;
     staged.finish()?;
     Ok(restored)
 }

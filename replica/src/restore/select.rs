@@ -15,7 +15,7 @@ use crate::restore::plan::gap_after;
 use crate::restore::refusal::{no_snapshot, nothing, too_early, unknown_chain};
 use crate::restore::times::{Bounds, CommitTimes, claimed};
 use crate::restore::walk::reachable;
-use crate::restore::{Inventory, Plan, RestoreError, Rival, plan};
+use crate::restore::{Inventory, Plan, RestoreError, Rival, plan, tip};
 use crate::store::{Chain, Key, LtxObject, Store, read_all};
 
 /// Largest heartbeat that is read, bytes.
@@ -166,7 +166,7 @@ impl Candidates<'_> {
                     let newest = self.newest_of(&sound).await?;
                     return Err(no_snapshot(self.store, &latest.inventory, newest));
                 }
-                let plan = plan(&latest.inventory, None)?;
+                let plan = tip::plan_newest(self.store, &latest.inventory, &mut remarks).await?;
                 self.selected(latest, plan, self.store.keeps_time(), remarks).await.map(Some)
             }
             Target::Txid(txid) => self.at_txid(&sound, txid, remarks).await.map(Some),
@@ -334,9 +334,10 @@ impl Candidates<'_> {
         chosen: &Lived,
         plan: Plan,
         kept: bool,
-        remarks: Vec<String>,
+        mut remarks: Vec<String>,
     ) -> Result<Selected, RestoreError> {
         let inventory = chosen.inventory.clone();
+        remarks.extend(inventory.remark());
         let timestamp = CommitTimes::kept(self.store, &inventory, kept).time(plan.txid).await?;
         Ok(Selected { plan, inventory, timestamp, remarks, rivals: Vec::new() })
     }

@@ -54,11 +54,20 @@ fn decode(
     Ok(header)
 }
 
+/// Whether the files that `lost` names are the end of the chain: what can be restored without them ends where everything else does.
+#[must_use]
+pub fn is_end(inventory: &Inventory, lost: impl Fn(&LtxObject) -> bool) -> bool {
+    let files = inventory.files.iter().filter(|file| !lost(file)).copied().collect();
+    let left = Inventory::new(inventory.chain, files);
+    let newest = reachable(&left).last().copied();
+    newest.is_some_and(|newest| left.files.iter().all(|file| file.txids.max() <= newest))
+}
+
 /// The states, ascending, that nothing leads to without the files that `lost` names.
 #[must_use]
 pub fn spoiled(inventory: &Inventory, lost: impl Fn(&LtxObject) -> bool) -> Vec<Txid> {
     let files = inventory.files.iter().filter(|file| !lost(file)).copied().collect();
-    let left = reachable(&Inventory { chain: inventory.chain, files });
+    let left = reachable(&Inventory::new(inventory.chain, files));
     let left: BTreeSet<Txid> = left.into_iter().collect();
     reachable(inventory).into_iter().filter(|state| !left.contains(state)).collect()
 }

@@ -115,7 +115,7 @@ mod tests {
             size: 1_u64 << number,
             modified: Timestamp::UNIX_EPOCH,
         };
-        Inventory { chain: Chain::Root, files: (0_u32..).zip(files).map(file).collect() }
+        Inventory::new(Chain::Root, (0_u32..).zip(files).map(file).collect())
     }
 
     /// What every state is by definition: a plan of its own.

@@ -33,6 +33,9 @@ async fn list(args: PointsArgs) -> anyhow::Result<Exit> {
     let points = all_points(store.as_ref())
         .await
         .with_context(|| format!("list restore points of {}", store.url()))?;
+    for remark in &points.remarks {
+        tracing::warn!("{remark}");
+    }
     let rows: Vec<Row> =
         points.v03.iter().map(Row::from).chain(points.ltx.iter().map(Row::from)).collect();
     if database.json {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use replica::operator::{Bar, Exit, LogFormat, block_on, init_logging};
 use replica::restore::{
-    Found, Restored, Rival, Selected, Target, V03Selected, find, find_v03, publish,
+    Found, Restored, Rival, Selected, Target, V03Selected, find, find_v03, publish_selected,
 };
 use replica::store::{Chain, Store};
 use serde_json::{Value, json};
@@ -58,7 +58,7 @@ async fn restore(args: RestoreArgs) -> anyhow::Result<Exit> {
         tracing::warn!("{}", choice(rivals));
     }
     match found {
-        Found::Ltx(selected) => restore_ltx(args, store, selected).await,
+        Found::Ltx(selected) => restore_ltx(args, store, selected, target == Target::Latest).await,
         Found::V03(selected) => v03::restore(args, store, selected).await,
     }
 }
@@ -66,7 +66,8 @@ async fn restore(args: RestoreArgs) -> anyhow::Result<Exit> {
 async fn restore_ltx(
     args: RestoreArgs,
     store: Arc<dyn Store>,
-    selected: Selected,
+    mut selected: Selected,
+    latest: bool,
 ) -> anyhow::Result<Exit> {
     let database = &args.database;
     if args.dry_run {
@@ -78,7 +79,8 @@ async fn restore_ltx(
         return Ok(Exit::Holds);
     }
     let bar = Bar::new(selected.plan.bytes());
-    let restored = publish(Arc::clone(&store), &selected.plan, &args.output, args.force, bar)
+    let (from, output, force) = (Arc::clone(&store), &args.output, args.force);
+    let restored = publish_selected(from, &mut selected, latest, output, force, bar)
         .await
         .with_context(|| format!("restore {}", store.url()))?;
     if database.json {
@@ -179,6 +181,7 @@ fn result_json(output: &Path, selected: &Selected, restored: &Restored) -> Value
         "bytes": restored.bytes,
         "seconds": restored.elapsed.as_secs_f64(),
         "remarks": selected.remarks,
+        "passed_over": restored.passed_over,
         "rivals": rivals_json(&selected.rivals),
     })
 }

@@ -2,10 +2,11 @@
 
 use jiff::Timestamp;
 use replica::documents::Receipt;
+use replica::format::GenerationId;
 use replica::store::S3Options;
 
 use crate::alert::{Mail, page::Page};
-use crate::record::{Record, Verdict};
+use crate::record::{Instead, Record, Verdict};
 use crate::words::shell_quoted;
 
 /// Lines of one check's detail that a mail shows.
@@ -57,13 +58,20 @@ pub fn drill_mail(record: &Record, story: &Story<'_>) -> Mail {
         lines.extend(hints.take(1));
         page.paragraphs.push(format!("{} ({}):\n{}", check.name, check.status, lines.join("\n")));
     }
-    page.command = story.last_pass.map(|pass| {
-        let txid = pass.txid.map_or_else(String::new, |txid| format!("TXID {txid} "));
-        let sentence = format!(
-            "The last point that was proven is {txid}of {} (drilled {}). To restore it:",
-            pass.restored_at, pass.finished_at
-        );
-        (sentence, restore_command(&record.database, story, pass))
+    page.command = instead(record, story).or_else(|| {
+        story.last_pass.map(|pass| {
+            let txid = pass.txid.map_or_else(String::new, |txid| format!("TXID {txid} "));
+            let sentence = format!(
+                "The last point that was proven is {txid}of {} (drilled {}). To restore it:",
+                pass.restored_at, pass.finished_at
+            );
+            // Litestream v0.3 knows times only.
+            let point = pass.txid.map_or_else(
+                || format!("--timestamp {}", pass.restored_at),
+                |txid| format!("--txid {txid}"),
+            );
+            (sentence, restore_command(&record.database, story, &point, pass.generation))
+        })
     });
     if page.command.is_none() {
         page.paragraphs.push(
@@ -74,15 +82,33 @@ pub fn drill_mail(record: &Record, story: &Story<'_>) -> Mail {
     page.into_mail()
 }
 
-/// The command that restores a proven point, from anywhere.
-fn restore_command(database: &str, story: &Story<'_>, pass: &Receipt) -> String {
+/// What to restore where the last PASS needs what is damaged.
+fn instead(record: &Record, story: &Story<'_>) -> Option<(String, String)> {
+    let (sentence, Instead { generation, txid }) = match (record.instead, record.txid) {
+        (Some(instead), _) => (
+            "The last point that was proven needs the damaged object, too. The newest one that does not, although no drill of it is known to have passed:",
+            instead,
+        ),
+        (None, Some(txid)) if record.spoils(story.last_pass?) => (
+            "The last point that was proven needs a damaged object. The one that this drill restored does not:",
+            Instead { generation: record.generation, txid },
+        ),
+        _ => return None,
+    };
+    let point = format!("--txid {txid}");
+    let command = restore_command(&record.database, story, &point, generation);
+    Some((sentence.to_owned(), command))
+}
+
+/// The command that restores a point, from anywhere.
+fn restore_command(
+    database: &str,
+    story: &Story<'_>,
+    point: &str,
+    generation: Option<GenerationId>,
+) -> String {
     let output = shell_quoted(&format!("{database}.db"));
-    // Litestream v0.3 knows times only.
-    let point = pass.txid.map_or_else(
-        || format!("--timestamp {}", pass.restored_at),
-        |txid| format!("--txid {txid}"),
-    );
-    let generation = pass.generation.map_or(String::new(), |id| format!(" --generation {id}"));
+    let generation = generation.map_or(String::new(), |id| format!(" --generation {id}"));
     let mut command = format!(
         "shipper restore {} --output {output} {point}{generation}",
         shell_quoted(story.url)
@@ -123,7 +149,7 @@ mod tests {
 
     use super::*;
     use crate::drill::{Asked, Draft};
-    use crate::record::{Check, Status};
+    use crate::record::{Check, DamagedFile, OtherFiles, Status};
 
     fn record(checks: Vec<Check>) -> Record {
         let mut draft = Draft::new("app", &Asked::LATEST, "2026-11-22T09:00:00Z".parse().unwrap());
@@ -168,6 +194,44 @@ mod tests {
         }
         told.failing_since = Some(record.started_at);
         assert!(!drill_mail(&record, &told).text.contains("has passed since"), "this is the first");
+    }
+
+    #[test]
+    fn a_command_goes_around_the_damage() {
+        let generation = "0192f0c1-2345-7abc-8def-0123456789ab";
+        let txid = |number| replica::format::Txid::new(number).unwrap();
+        let pass: Receipt = serde_json::from_value(serde_json::json!({
+            "version": 1, "drill_id": "d", "generation": generation,
+            "txid": "1a", "restored_at": "2026-11-15T09:00:00Z", "finished_at": "2026-11-15T09:00:05Z",
+        }))
+        .unwrap();
+        let options = S3Options::default();
+        let told = Story { last_pass: Some(&pass), ..story(&options) };
+        let command = |record: &Record| {
+            let text = drill_mail(record, &told).text;
+            let at = text.find("--txid ").unwrap();
+            text[at..at + "--txid 0000000000000000".len()].to_owned()
+        };
+        let mut stuck = record(vec![Check::new("chain", Status::Fail, "damaged")]);
+        assert_eq!(command(&stuck), "--txid 000000000000001a", "it may need none of it");
+        let generation = Some(generation.parse().unwrap());
+        stuck.instead = Some(Instead { generation, txid: txid(0x17) });
+        assert_eq!(command(&stuck), "--txid 0000000000000017");
+        // The newest state is there, and what was proven is not any more.
+        let mut passed = record(vec![Check::new("other_files", Status::Fail, "damaged")]);
+        (passed.generation, passed.txid) = (generation, Some(txid(0x20)));
+        let spoiling = |first, last| DamagedFile {
+            object: "x.ltx".to_owned(),
+            problem: "cut".to_owned(),
+            spoiled_points: 1,
+            first: Some(txid(first)),
+            last: Some(txid(last)),
+        };
+        for (first, last, expected) in [(0x18, 0x1f, 0x20), (0x1a, 0x1a, 0x20), (2, 0x19, 0x1a)] {
+            let damaged = vec![spoiling(first, last)];
+            passed.other_files = Some(OtherFiles { damaged, ..OtherFiles::default() });
+            assert_eq!(command(&passed), format!("--txid {expected:016x}"));
+        }
     }
 
     #[test]

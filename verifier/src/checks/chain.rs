@@ -24,7 +24,13 @@ pub fn chain(selected: &Selected, restored: &Restored) -> Check {
         detail.push_str("\nnote: ");
         detail.push_str(remark);
     }
-    Check::new(NAME, Status::Pass, detail)
+    if restored.passed_over.is_empty() {
+        return Check::new(NAME, Status::Pass, detail);
+    }
+    // The data can be had; an object is damaged all the same, and the next damage may have no way around it.
+    let damaged = restored.passed_over.join("\n");
+    let hint = "HINT: the point was restored by another way, as `shipper restore` does; find out what damaged the object, and bring it back (an older version of it in the bucket, another copy)";
+    Check::new(NAME, Status::Fail, format!("{damaged}\n{hint}\nnote: {detail}"))
 }
 
 /// There is no copy. What is wrong with the backup is `fail`; what is wrong around it is `error`, with
@@ -32,8 +38,8 @@ pub fn chain(selected: &Selected, restored: &Restored) -> Check {
 #[must_use]
 pub fn chain_failed(error: RestoreError) -> Check {
     let status = if error.is_replica_fault() { Status::Fail } else { Status::Error };
-    let out_of_room = matches!(&error, RestoreError::NoSpace { .. });
-    let hint = match &error {
+    let out_of_room = matches!(error.cause(), RestoreError::NoSpace { .. });
+    let hint = match error.cause() {
         _ if vanished(&error) => {
             "what was listed is gone: if the replica's own retention deletes this fast, drill again; else look who deletes"
         }
@@ -57,7 +63,10 @@ pub fn chain_failed(error: RestoreError) -> Check {
 /// missing in the listing is a gap in the chain instead.
 #[must_use]
 pub fn vanished(error: &RestoreError) -> bool {
-    matches!(error, RestoreError::Store(StoreError::NotFound { .. } | StoreError::Changed { .. }))
+    matches!(
+        error.cause(),
+        RestoreError::Store(StoreError::NotFound { .. } | StoreError::Changed { .. })
+    )
 }
 
 #[cfg(test)]

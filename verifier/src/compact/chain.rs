@@ -10,7 +10,7 @@ use futures_util::stream::{self, StreamExt};
 use jiff::Timestamp;
 use replica::documents::Heartbeat;
 use replica::format::{Level, Txid};
-use replica::restore::Inventory;
+use replica::restore::{Inventory, doubts};
 use replica::store::{Chain, LtxObject, Store, StoreError};
 use tokio::sync::Semaphore;
 
@@ -72,8 +72,7 @@ pub async fn compact_chain(
         let (mut made, mut goes_on) = (Vec::new(), true);
         for (windows, at_once) in [(small, SMALL_AT_ONCE), (large, 1)] {
             goes_on = goes_on
-                && make(bench, inventory.chain, windows, at_once, &permits, &mut made, report)
-                    .await;
+                && make(bench, inventory, windows, at_once, &permits, &mut made, report).await;
         }
         inventory.files.extend(made);
         if !goes_on {
@@ -86,7 +85,7 @@ pub async fn compact_chain(
 /// dropped.
 async fn make(
     bench: &Bench<'_>,
-    chain: Chain,
+    inventory: &Inventory,
     windows: Vec<Window<'_>>,
     at_once: usize,
     permits: &Semaphore,
@@ -102,7 +101,11 @@ async fn make(
             if bench.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 return (Err(out_of_time(DEADLINE)), window);
             }
-            let merging = merge_window(&bench.store, chain, &window, bench.directory, permits);
+            let merging = async {
+                refuse_doubtful(bench, inventory, &window).await?;
+                let chain = inventory.chain;
+                merge_window(&bench.store, chain, &window, bench.directory, permits).await
+            };
             (within(bench.deadline, merging).await, window)
         })
         .buffer_unordered(at_once);
@@ -133,6 +136,21 @@ async fn make(
     }
     report.windows_left += left;
     !stopped.get()
+}
+
+/// Merging checks that inputs fit each other. Here: the first one goes on from the file before the window, and those that
+/// were made by a compaction are what level 0 says.
+async fn refuse_doubtful(
+    bench: &Bench<'_>,
+    inventory: &Inventory,
+    window: &Window<'_>,
+) -> Result<(), CompactError> {
+    let made = window.inputs.iter().skip(1).filter(|file| file.level != Level::SYNC);
+    let files = window.inputs.iter().take(1).chain(made).map(|file| **file).collect();
+    match doubts(&*bench.store, inventory, files).await?.into_iter().next() {
+        Some(doubt) => Err(doubt.problem.into()),
+        None => Ok(()),
+    }
 }
 
 /// Whether the other windows are worth trying.
@@ -197,7 +215,7 @@ mod tests {
             modified: Timestamp::UNIX_EPOCH,
         };
         let chain = Chain::Generation(generation(1).parse().unwrap());
-        let inventory = Inventory { chain, files: (1..=9).map(file).collect() };
+        let inventory = Inventory::new(chain, (2..=9).map(file).collect());
         let beat = |last, durable: Option<u64>| -> Heartbeat {
             serde_json::from_value(serde_json::json!({
                 "version": 1, "generation": generation(last), "page_size": 4096, "page_count": 1,
@@ -213,6 +231,6 @@ mod tests {
         assert_eq!(limit(&inventory, Some(&beat(1, Some(12)))), Some(txid(9)));
         assert_eq!(limit(&inventory, Some(&beat(1, None))), None);
         assert_eq!(limit(&inventory, Some(&beat(2, Some(7)))), Some(txid(9)), "of another one");
-        assert_eq!(limit(&Inventory { chain, files: Vec::new() }, None), None);
+        assert_eq!(limit(&Inventory::new(chain, Vec::new()), None), None);
     }
 }

@@ -3,6 +3,7 @@
 use std::io;
 
 use replica::format::{EncodeError, FormatError, MergeError};
+use replica::restore::RestoreError;
 use replica::store::StoreError;
 
 /// What kept one object from being made. Nothing was written then.
@@ -27,6 +28,9 @@ pub enum CompactError {
         #[source]
         source: MergeError,
     },
+    /// An input is not what its chain says, or does not go on from the file before the window.
+    #[error(transparent)]
+    Doubtful(RestoreError),
     /// A proven copy cannot be written down as the snapshot that it should be.
     #[error("{object}: proven copy is not what it was")]
     Copy {
@@ -60,11 +64,24 @@ fn hint(source: &io::Error) -> &'static str {
     }
 }
 
+impl From<RestoreError> for CompactError {
+    fn from(error: RestoreError) -> Self {
+        match error {
+            RestoreError::Store(error) => Self::Store(error),
+            error => Self::Doubtful(error),
+        }
+    }
+}
+
 impl CompactError {
     /// Something is wrong with the backup itself.
     #[must_use]
     pub fn is_replica_fault(&self) -> bool {
-        matches!(self, Self::Damaged { .. } | Self::Broken { .. })
+        match self {
+            Self::Damaged { .. } | Self::Broken { .. } => true,
+            Self::Doubtful(error) => error.is_replica_fault(),
+            _ => false,
+        }
     }
 
     /// An error of the local file system.

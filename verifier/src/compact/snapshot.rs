@@ -163,7 +163,7 @@ mod tests {
             modified: at(second),
         };
         let state = |files: &[LtxObject], now| {
-            let inventory = Inventory { chain: Chain::Root, files: files.to_vec() };
+            let inventory = Inventory::new(Chain::Root, files.to_vec());
             snapshot_state(&inventory, at(now), Duration::from_secs(100))
         };
         let first = file(9, 1, 1, 1000);

@@ -152,7 +152,7 @@ mod tests {
     }
 
     fn inventory(files: impl IntoIterator<Item = LtxObject>) -> Inventory {
-        Inventory { chain: Chain::Root, files: files.into_iter().collect() }
+        Inventory::new(Chain::Root, files.into_iter().collect())
     }
 
     fn planned(inventory: &Inventory, level: u8, limit: u64) -> (Vec<(u64, u64, usize)>, Vec<u64>) {

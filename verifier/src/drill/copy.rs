@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use replica::restore::{
-    Found, RestoreError, Restored, Selected, V03Restored, V03Selected, apply, apply_v03,
+    Found, RestoreError, Restored, Selected, V03Restored, V03Selected, apply_v03,
+    restore as restore_ltx,
 };
 use replica::store::Store;
 
 use crate::checks::{self, Told};
-use crate::drill::{Draft, Request, ShowProgress, Workspace};
+use crate::drill::{Asked, Draft, Request, ShowProgress, Workspace};
 use crate::record::{Check, RestoreFigures};
 use crate::words::millis;
 
@@ -71,13 +72,21 @@ pub(super) async fn restore(
 ) -> Result<(Workspace, Copied), RestoreError> {
     let found = request.asked.find(&*request.store).await?;
     draft.note_found(&found);
-    copy(&request.store, found, request.temporary, &request.progress).await
+    let latest = *request.asked == Asked::Latest;
+    let copied = copy(&request.store, found, latest, request.temporary, &request.progress).await;
+    match &copied {
+        Ok((_, Copied::Ltx(selected, _))) => draft.note_selected(selected),
+        Ok(_) => {}
+        Err(error) => draft.note_stuck(error, request.last_pass.as_ref()),
+    }
+    copied
 }
 
-/// Restores what was found into a directory of its own.
+/// Restores what was found into a directory of its own; `latest` says that the newest state was asked for.
 pub(crate) async fn copy(
     store: &Arc<dyn Store>,
     found: Found,
+    latest: bool,
     temporary: &Path,
     progress: &ShowProgress,
 ) -> Result<(Workspace, Copied), RestoreError> {
@@ -85,9 +94,9 @@ pub(crate) async fn copy(
     let output = workspace.create_copy()?;
     let store = Arc::clone(store);
     let copied = match found {
-        Found::Ltx(selected) => {
+        Found::Ltx(mut selected) => {
             let progress = progress(selected.plan.bytes());
-            let restored = apply(store, &selected.plan, output, progress).await?;
+            let restored = restore_ltx(store, &mut selected, latest, &output, progress).await?;
             Copied::Ltx(selected, restored)
         }
         Found::V03(selected) => {

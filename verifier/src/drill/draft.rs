@@ -3,14 +3,17 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use replica::documents::Heartbeat;
-use replica::restore::{Found, Restored, Selected, V03Selected};
+use replica::documents::{Heartbeat, Receipt};
+use replica::format::GenerationId;
+use replica::restore::{Found, RestoreError, Restored, Selected, V03Selected};
 use replica::store::Chain;
 
 use crate::checks::Lag;
 use crate::drill::Asked;
 use crate::drill::inspect::Findings;
-use crate::record::{Check, OtherFiles, Point, Record, RestoreFigures, Status, Step, Verdict};
+use crate::record::{
+    Check, Instead, OtherFiles, Point, Record, RestoreFigures, Status, Step, Verdict,
+};
 use crate::words::millis;
 
 /// The draft.
@@ -47,6 +50,7 @@ impl Draft {
                 values: [].into(),
                 steps: Vec::new(),
                 other_files: None,
+                instead: None,
                 restore: None,
                 lag_seconds: None,
                 source_match: None,
@@ -66,22 +70,34 @@ impl Draft {
 
     /// The point that will be restored.
     pub fn note_found(&mut self, found: &Found) {
-        let record = &mut self.record;
         match found {
-            Found::Ltx(selected) => {
-                record.generation = match selected.plan.chain {
-                    Chain::Root => None,
-                    Chain::Generation(generation) => Some(generation),
-                };
-                record.point.restored_at = Some(selected.timestamp);
-                record.point.txid = Some(selected.plan.txid);
-            }
+            Found::Ltx(selected) => self.note_selected(selected),
             Found::V03(selected) => {
+                let record = &mut self.record;
                 record.generation = None;
                 record.point.restored_at = Some(selected.plan.timestamp);
                 record.point.txid = None;
             }
         }
+    }
+
+    /// The point of a chain that will be restored, or was: damage may have made it another one.
+    pub fn note_selected(&mut self, selected: &Selected) {
+        let record = &mut self.record;
+        record.generation = generation(selected.plan.chain);
+        record.point.restored_at = Some(selected.timestamp);
+        record.point.txid = Some(selected.plan.txid);
+    }
+
+    /// What can be had instead of a point that cannot; nothing where the last PASS can.
+    pub fn note_stuck(&mut self, error: &RestoreError, last_pass: Option<&Receipt>) {
+        let RestoreError::NoOtherWay(stuck) = error else { return };
+        let generation = generation(stuck.chain);
+        let proven = last_pass.filter(|pass| pass.generation == generation);
+        if proven.and_then(|pass| pass.txid).is_some_and(|txid| stuck.left.contains(&txid)) {
+            return;
+        }
+        self.record.instead = stuck.instead.map(|txid| Instead { generation, txid });
     }
 
     /// How far behind the state of `covered` is, seconds.
@@ -163,5 +179,12 @@ impl Draft {
             Timestamp::from_millisecond(finished.as_millisecond()).unwrap_or(finished);
         self.record.verdict = Verdict::of(&self.record.checks);
         self.record
+    }
+}
+
+fn generation(chain: Chain) -> Option<GenerationId> {
+    match chain {
+        Chain::Root => None,
+        Chain::Generation(generation) => Some(generation),
     }
 }

@@ -113,6 +113,7 @@ mod tests {
             values: [].into(),
             steps: Vec::new(),
             other_files: None,
+            instead: None,
             restore: None,
             lag_seconds: None,
             source_match: None,

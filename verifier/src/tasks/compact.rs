@@ -85,6 +85,9 @@ impl Verifier {
         let latest = latest(&inventories, heartbeat.as_ref());
         report.restore_objects_before = objects(&inventories[latest]);
         for inventory in &mut inventories {
+            if let Some(remark) = inventory.remark() {
+                report.find("chain", Status::Unchecked, remark);
+            }
             match (inventory.chain, limit(inventory, heartbeat.as_ref())) {
                 (Chain::Root, _) => {
                     let detail = "written by Litestream, which compacts it itself";

@@ -23,7 +23,7 @@ impl Verifier {
         let url = database.store.url();
         let attempt = || format!("restore {url}");
         let selected = Asked::LATEST.find(&*database.store).await.with_context(attempt)?;
-        let (workspace, copied) = copy(&database.store, selected, &temporary, &self.progress)
+        let (workspace, copied) = copy(&database.store, selected, true, &temporary, &self.progress)
             .await
             .with_context(attempt)?;
         let took = Duration::from_secs_f64(copied.figures().seconds);

@@ -16,7 +16,7 @@ use std::time::Instant;
 
 use futures_util::stream::{self, StreamExt};
 use replica::format::Txid;
-use replica::restore::{Inventory, RestoreError, Restored, Selected, spoiled, verify};
+use replica::restore::{Inventory, RestoreError, Restored, Selected, is_end, spoiled, verify};
 use replica::store::{Chain, Key, LtxKey, LtxObject, Store};
 
 use crate::checks::{LISTED, vanished};
@@ -148,7 +148,12 @@ fn judge(
             .filter(|(chain, ..)| *chain == inventory.chain)
             .map(|(_, file, _)| file)
             .collect();
-        if !of_chain.is_empty() {
+        // The end of a generation that is not the latest: perhaps cut short while it was written, by a process that died. Where
+        // it was acknowledged, the generation went on, or the drill of its newest state told.
+        let ended = inventory.chain != inventories[0].chain
+            && inventory.chain != Chain::Root
+            && is_end(inventory, |file| of_chain.contains(&file));
+        if !of_chain.is_empty() && !ended {
             lost.extend(spoiled(inventory, |file| of_chain.contains(&file)));
         }
     }
@@ -178,8 +183,8 @@ fn judge(
 
 fn verdict(lost: &[Txid], detail: String) -> Check {
     if lost.is_empty() {
-        let note = "note: no restore point is lost, but a restore that chooses a damaged object stops at it\n\
-                    HINT: find out what damaged it; move it away, and its points are restored through other files";
+        let note = "note: no restore point is lost that was durable: a restore passes a damaged object over\n\
+                    HINT: find out what damaged it";
         return Check::new(NAME, Status::Pass, format!("{detail}\n{note}"));
     }
     let hint = format!(

@@ -11,6 +11,8 @@ use crate::sabotage::damage::forged::later;
 use crate::sabotage::rewrite::Rewrite;
 use crate::sabotage::scratch::{Scene, Scratch};
 
+/// A restore goes by the files: it is the drill that holds the heartbeat against them.
+const DURABLE_POINT: Expected = Expected::Caught(&["durable_point"]);
 const NO_HEARTBEAT: &str = "the replica has no heartbeat";
 
 pub(super) fn damages(scene: &Scene) -> Vec<Damage> {
@@ -18,19 +20,15 @@ pub(super) fn damages(scene: &Scene) -> Vec<Damage> {
         return Vec::new();
     }
     vec![
-        Damage::new(
-            "a heartbeat that saw more than there is",
-            Expected::Caught(&["durable_point"]),
-            |scratch| {
-                edit_heartbeat(scratch, |heartbeat| heartbeat.txid = heartbeat.txid.map(Txid::next))
-            },
-        ),
-        Damage::new("a heartbeat of a generation that is gone", Expected::CHAIN, |scratch| {
+        Damage::new("a heartbeat that saw more than there is", DURABLE_POINT, |scratch| {
+            edit_heartbeat(scratch, |heartbeat| heartbeat.txid = heartbeat.txid.map(Txid::next))
+        }),
+        Damage::new("a heartbeat of a generation that is gone", DURABLE_POINT, |scratch| {
             edit_heartbeat(scratch, |heartbeat| {
                 heartbeat.generation = shifted(heartbeat.generation, 1)
             })
         }),
-        Damage::new("the generation gone, an older one there", Expected::CHAIN, |scratch| {
+        Damage::new("the generation gone, an older one there", DURABLE_POINT, |scratch| {
             let Some(generation) = generation(scratch) else { return Applied::not(NO_HEARTBEAT) };
             if !scratch.at(&Key::Heartbeat).exists() {
                 return Applied::not(NO_HEARTBEAT);
