@@ -54,7 +54,7 @@ class Drills:
         """The database's drill records, oldest first."""
         return self.ledger.query(
             TableName=self.table, KeyConditionExpression="pk = :pk AND begins_with(sk, :sk)", ConsistentRead=True,
-            ExpressionAttributeValues={":pk": {"S": f"DB#{DATABASE}"}, ":sk": {"S": "DRILL#"}})["Items"]
+            ExpressionAttributeValues={":pk": {"S": f"DB#s3://{self.bucket}/{PREFIX}/{DATABASE}"}, ":sk": {"S": "DRILL#"}})["Items"]
 
     def recorded(self):
         """Their sort keys."""

@@ -317,6 +317,31 @@ fn a_database_that_was_wiped_fails() {
 }
 
 #[test]
+fn two_replicas_with_a_database_of_one_name_share_no_alarm_and_no_proof() {
+    let world = Surroundings::new().unwrap();
+    world.copy_replica(&fixture("v05-file").join("replica"), "a/app").unwrap();
+    write_heartbeat(&world.replica("a/app"), "1a", 0).unwrap();
+    write_heartbeat(&world.replica("b/app"), "1a", 3600).unwrap();
+    assert_eq!(world.drill(&[&world.url("a/app")], 0).unwrap()["verdict"], "PASS");
+    let watch = |replica: &str, exit| -> Value {
+        let mut command = world.verifier().unwrap();
+        command.env("SEAWORTHY_REPLICA__URL", world.url(replica));
+        let output = run(command.args(["watch", "--json"]), exit).unwrap();
+        let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+        answer["databases"][0].clone()
+    };
+    for (round, mail) in [(0, "sent"), (1, "none")] {
+        let (a, b) = (watch("a", 0), watch("b", 1));
+        assert_eq!((&a["mail"], &b["mail"]), (&json!("none"), &json!(mail)), "{round}: {a} {b}");
+        assert!(a["last_pass"].is_string() && b["last_pass"].is_null(), "{a} {b}");
+    }
+    // However the URL is spelled.
+    let root = world.url("").replace("replicas", "./replicas");
+    let again = world.drill(&[&format!("{root}/a//app/")], 0).unwrap();
+    assert!(detail(&again, "tables").contains("since the PASS of"), "{again:#}");
+}
+
+#[test]
 fn a_watch_without_anything_to_watch_says_what_to_check() {
     let world = Surroundings::new().unwrap();
     let mut command = world.verifier().unwrap();

@@ -61,13 +61,13 @@ impl DynamoDb {
         serde_json::from_str(body).unwrap()
     }
 
-    /// The items of a database, by sort key.
-    fn items(&self, database: &str) -> Vec<Value> {
+    /// The items of a partition (the URL of a database, in an older version its name), by sort key.
+    fn items(&self, of: &str) -> Vec<Value> {
         let answer = self.call(
             "Query",
             &json!({
                 "TableName": "seaworthy", "KeyConditionExpression": "pk = :pk",
-                "ExpressionAttributeValues": {":pk": {"S": format!("DB#{database}")}},
+                "ExpressionAttributeValues": {":pk": {"S": format!("DB#{of}")}},
             }),
         );
         answer["Items"].as_array().unwrap().clone()
@@ -101,7 +101,7 @@ fn items_have_the_published_keys_and_hold_what_was_printed() {
     let content = std::fs::read(&file).unwrap();
     std::fs::remove_file(&file).unwrap();
     let failed = dynamodb.drill(&world, "app", 1);
-    let items = dynamodb.items("app");
+    let items = dynamodb.items(&world.url("app"));
     assert_eq!(items.len(), 3, "two drills and the state: {items:#?}");
     assert_eq!([document(&items[0]), document(&items[1])], [passed.clone(), failed.clone()]);
     assert_eq!(items[0]["verdict"]["S"], "PASS");
@@ -123,7 +123,41 @@ fn items_have_the_published_keys_and_hold_what_was_printed() {
     let compared =
         format!("as many in each since the PASS of {}", passed["finished_at"].as_str().unwrap());
     assert!(detail(&again, "tables").contains(&compared), "{again:#}");
-    assert!(dynamodb.items("app")[3].get("failing_since").is_none(), "it passes again");
+    assert!(dynamodb.items(&world.url("app"))[3].get("failing_since").is_none(), "it passes again");
+}
+
+/// Turns the items of a database into those of an older version, which kept them under its name.
+fn as_of_an_older_version(dynamodb: &DynamoDb, url: &str) {
+    for mut item in dynamodb.items(url) {
+        let key = json!({"pk": item["pk"], "sk": item["sk"]});
+        dynamodb.call("DeleteItem", &json!({"TableName": "seaworthy", "Key": key}));
+        item["pk"] = json!({"S": "DB#app"});
+        if item["sk"]["S"] == "STATE" {
+            item["last_pass_url"] = json!({"S": url});
+        }
+        dynamodb.call("PutItem", &json!({"TableName": "seaworthy", "Item": item}));
+    }
+}
+
+#[test]
+fn what_an_older_version_kept_by_name_is_adopted_by_its_own_url_only() {
+    let (world, dynamodb) = (Surroundings::new().unwrap(), DynamoDb::start());
+    let [ours, other] = ["a/app", "b/app"].map(|place| world.url(place));
+    for place in ["a/app", "b/app"] {
+        world.copy_replica(&fixture("v05-file").join("replica"), place).unwrap();
+    }
+    let first = dynamodb.drill(&world, &ours, 0);
+    as_of_an_older_version(&dynamodb, &ours);
+    let before = dynamodb.items("app").len();
+    let compared = |record: &Value| detail(record, "tables").contains("since the PASS of");
+    assert!(!compared(&dynamodb.drill(&world, &other, 0)), "it was never proven");
+    assert!(compared(&dynamodb.drill(&world, &ours, 0)));
+    assert!(compared(&dynamodb.drill(&world, &ours, 0)), "and its own from then on");
+    assert_eq!(dynamodb.items(&ours).len(), 3);
+    let kept = dynamodb.items("app");
+    assert_eq!(kept.len(), before, "nothing is lost");
+    assert_eq!(document(&kept[0]), first);
+    assert_eq!(kept[1]["adopted_by"]["S"], ours);
 }
 
 #[test]
@@ -136,7 +170,7 @@ fn a_record_above_400_kb_is_cut_in_the_ledger_and_says_so() {
     ship_snapshot(&world.replica("wide"), &(sql + "COMMIT"), |_| ()).unwrap();
     let printed = dynamodb.drill(&world, "wide", 0);
     assert_eq!(printed["tables"].as_object().unwrap().len(), 6000);
-    let items = dynamodb.items("wide");
+    let items = dynamodb.items(&world.url("wide"));
     let text = items[0]["document"]["S"].as_str().unwrap();
     assert!(text.len() < 400_000, "{}", text.len());
     let kept = document(&items[0]);
@@ -173,7 +207,7 @@ fn two_watchers_at_once_send_one_mail() {
     assert_eq!(urls, expected, "what both wrote");
     assert_eq!(subjects, (0..5).map(|n| format!("app-{n}: dead")).collect::<Vec<_>>());
     for database in 0..5 {
-        let state = &dynamodb.items(&format!("app-{database}"))[0];
+        let state = &dynamodb.items(&world.url(&format!("app-{database}")))[0];
         let watch: Value = serde_json::from_str(state["watch"]["S"].as_str().unwrap()).unwrap();
         assert_eq!(watch["claim"], Value::Null, "marked as sent");
         assert!(watch["life"]["mailed_at"].is_string());

@@ -144,7 +144,7 @@ fn a_watch_that_sees_nothing_is_a_failed_invocation() {
 /// Lets the lease of the claim end, as minutes would.
 fn expire_claim(world: &Surroundings) {
     let ledger = rusqlite::Connection::open(world.ledger()).unwrap();
-    let sql = "UPDATE state SET watch = json_set(watch, '$.claim.until', '2020-01-01T00:00:00Z') \
+    let sql = "UPDATE place SET watch = json_set(watch, '$.claim.until', '2020-01-01T00:00:00Z') \
                WHERE json_extract(watch, '$.claim.until') IS NOT NULL";
     assert_eq!(ledger.execute(sql, ()).unwrap(), 1);
 }

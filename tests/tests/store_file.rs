@@ -62,10 +62,12 @@ async fn files_stand_where_litestream_looks_for_them() {
     let listed = store.list_ltx(Chain::Generation(id), Level::SYNC).await.unwrap();
     assert_eq!(listed[0].modified, timestamp);
 
-    let created = dir.path().join("by-umask");
-    fs::write(&created, "").unwrap();
-    let by_umask = fs::metadata(&created).unwrap().permissions().mode();
-    assert_eq!(metadata.permissions().mode(), by_umask, "rights of any new file");
+    // A replica is as secret as its database, whatever the umask says.
+    for name in tree(dir.path()) {
+        let metadata = fs::metadata(dir.path().join(&name)).unwrap();
+        let expected = if metadata.is_dir() { 0o700 } else { 0o600 };
+        assert_eq!(metadata.permissions().mode() & 0o777, expected, "{name}");
+    }
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use replica::operator::DatabaseArg;
 use replica::store::{Root, S3Options, Store, StoreError};
 
 use crate::config::Config;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, Place, normalized};
 use crate::words::in_words;
 
 /// One database.
@@ -21,6 +21,14 @@ pub struct Database {
     pub name: String,
     /// Where it is.
     pub store: Arc<dyn Store>,
+}
+
+impl Database {
+    /// What the ledger keys its rows by.
+    #[must_use]
+    pub fn place(&self) -> Place {
+        Place::new(&self.store.url(), &self.name)
+    }
 }
 
 /// The databases, or why they cannot be told.
@@ -112,7 +120,7 @@ async fn with_known(
     for url in &known {
         let name = last_part(url);
         // The ledger may know databases of other replicas.
-        let ours = root.database(&name).is_ok_and(|store| store.url() == *url);
+        let ours = root.database(&name).is_ok_and(|store| store.url() == normalized(url));
         if ours && names.insert(name) {
             tracing::warn!(
                 url,

@@ -1,6 +1,6 @@
 //! The text of a replica's URL: `s3://bucket/prefix` or `file:///dir`. No I/O.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use crate::store::StoreError;
@@ -89,7 +89,8 @@ fn file(text: &str, rest: &str) -> Result<RootUrl, StoreError> {
     if path.contains('\0') {
         return Err(refuse(&text.replace('\0', "\\0"), "has a zero byte in its path", FORMS));
     }
-    Ok(RootUrl::File { path: PathBuf::from(path) })
+    // One spelling: no doubled slash, no `.` in the middle.
+    Ok(RootUrl::File { path: Path::new(path).components().collect() })
 }
 
 fn refuse(text: &str, what: &str, hint: &str) -> StoreError {

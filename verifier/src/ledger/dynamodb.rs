@@ -1,4 +1,7 @@
-//! The ledger in a DynamoDB table: `pk = DB#<name>`, `sk = DRILL#<started_at>#<id>` or `STATE`.
+//! The ledger in a DynamoDB table: `pk = DB#<replica URL>/<name>`, `sk = DRILL#<started_at>#<id>` or `STATE`.
+//!
+//! Items of an older version have `pk = DB#<name>`. They stay where they are; a state that a place adopted says so
+//! (`adopted_by`), and the place's own says where the drill of its last PASS is (`last_pass_pk`).
 //!
 //! Drills carry `document` (the record as JSON), `verdict` and `expires_at` (for the table's TTL). The
 //! state item (alarms, the last PASS and the key of its drill, since when none passes) never expires, nor does `pk = DATABASES`, `sk = STATE` with the set of known `urls`. The drill and the last PASS it brings are one transaction. A record too long for an item
@@ -16,7 +19,7 @@ use aws_sdk_dynamodb::types::{AttributeValue, Put, TransactWriteItem, Update};
 use jiff::Timestamp;
 use replica::documents::Receipt;
 
-use crate::ledger::{Entry, Ledger, LedgerError, Versioned, fit};
+use crate::ledger::{Adopt, ByName, Entry, Ledger, LedgerError, Place, Versioned, fit};
 use crate::record::Record;
 use crate::watch::WatchState;
 
@@ -48,8 +51,16 @@ fn number(value: impl ToString) -> AttributeValue {
     AttributeValue::N(value.to_string())
 }
 
-fn state_key(database: &str) -> Item {
-    [("pk".into(), text(format!("DB#{database}"))), ("sk".into(), text("STATE"))].into()
+fn state_key(pk: String) -> Item {
+    [("pk".into(), text(pk)), ("sk".into(), text("STATE"))].into()
+}
+
+fn pk(place: &Place) -> String {
+    format!("DB#{}", place.url())
+}
+
+fn pk_by_name(place: &Place) -> String {
+    format!("DB#{}", place.name())
 }
 
 fn drill_sort_key(entry: &Entry) -> String {
@@ -67,6 +78,11 @@ fn is_conflict(error: &TransactWriteItemsError) -> bool {
             .cancellation_reasons()
             .iter()
             .any(|reason| reason.code() == Some("TransactionConflict")))
+}
+
+/// A condition did not hold, or another transaction was in the way: nothing was written.
+fn is_canceled(error: &TransactWriteItemsError) -> bool {
+    matches!(error, TransactWriteItemsError::TransactionCanceledException(_))
 }
 
 impl DynamoDbLedger {
@@ -91,20 +107,32 @@ impl DynamoDbLedger {
 
     async fn state(
         &self,
-        database: &str,
+        place: &Place,
         action: &'static str,
     ) -> Result<Option<Item>, LedgerError> {
-        self.item(state_key(database), action).await
+        self.item(state_key(pk(place)), action).await
+    }
+
+    /// The state kept under the name alone, which nobody adopted.
+    async fn state_by_name(
+        &self,
+        place: &Place,
+        action: &'static str,
+    ) -> Result<Option<Item>, LedgerError> {
+        let item = self.item(state_key(pk_by_name(place)), action).await?;
+        Ok(item.filter(|item| !item.contains_key("adopted_by")))
     }
 
     fn parsed<T: serde::de::DeserializeOwned>(
         &self,
-        database: &str,
+        place: &Place,
         item: Option<&Item>,
         attribute: &str,
     ) -> Result<Option<T>, LedgerError> {
         text_of(item, attribute)
-            .map(|text| serde_json::from_str(text).map_err(|error| self.content(database, error)))
+            .map(|text| {
+                serde_json::from_str(text).map_err(|error| self.content(place.name(), error))
+            })
             .transpose()
     }
 
@@ -114,7 +142,7 @@ impl DynamoDbLedger {
             .map_err(|error| self.content(database, error))?;
         let put = Put::builder()
             .table_name(&self.table)
-            .item("pk", text(format!("DB#{database}")))
+            .item("pk", text(pk(&entry.place)))
             .item("sk", text(drill_sort_key(entry)))
             .item("document", text(document))
             .item("verdict", text(entry.record.verdict.to_string()))
@@ -127,18 +155,17 @@ impl DynamoDbLedger {
     /// What a drill changes of its database's state, if anything.
     fn state_change(&self, entry: &Entry) -> Result<Option<TransactWriteItem>, LedgerError> {
         let database = &entry.record.database;
-        let update = Update::builder().table_name(&self.table).set_key(Some(state_key(database)));
+        let key = state_key(pk(&entry.place));
+        let update = Update::builder().table_name(&self.table).set_key(Some(key));
         let update = if let Some(pass) = &entry.last_pass {
             let pass =
                 serde_json::to_string(pass).map_err(|error| self.content(database, error))?;
             update
                 .update_expression(
-                    "SET last_pass = :pass, last_pass_drill = :drill, last_pass_url = :url \
-                     REMOVE failing_since",
+                    "SET last_pass = :pass, last_pass_drill = :drill REMOVE failing_since, last_pass_pk",
                 )
                 .expression_attribute_values(":pass", text(pass))
                 .expression_attribute_values(":drill", text(drill_sort_key(entry)))
-                .expression_attribute_values(":url", text(&entry.url))
         } else if entry.is_failing() {
             update
                 .update_expression("SET failing_since = if_not_exists(failing_since, :now)")
@@ -198,50 +225,98 @@ impl Ledger for DynamoDbLedger {
         Ok(())
     }
 
-    async fn last_pass(&self, database: &str) -> Result<Option<Receipt>, LedgerError> {
-        let item = self.state(database, "read last PASS").await?;
-        self.parsed(database, item.as_ref(), "last_pass")
+    async fn last_pass(&self, place: &Place) -> Result<Option<Receipt>, LedgerError> {
+        let item = self.state(place, "read last PASS").await?;
+        self.parsed(place, item.as_ref(), "last_pass")
     }
 
-    async fn last_pass_record(
-        &self,
-        database: &str,
-        url: &str,
-    ) -> Result<Option<Record>, LedgerError> {
+    async fn last_pass_record(&self, place: &Place) -> Result<Option<Record>, LedgerError> {
         let action = "read record of last PASS";
-        let state = self.state(database, action).await?;
-        if text_of(state.as_ref(), "last_pass_url").is_none_or(|of| of != url) {
-            return Ok(None);
-        }
+        let state = self.state(place, action).await?;
         let Some(drill) = text_of(state.as_ref(), "last_pass_drill") else { return Ok(None) };
-        let mut key = state_key(database);
-        key.insert("sk".into(), text(drill));
+        let at = text_of(state.as_ref(), "last_pass_pk").cloned().unwrap_or_else(|| pk(place));
+        let key = [("pk".into(), text(at)), ("sk".into(), text(drill))].into();
         let item = self.item(key, action).await?;
-        self.parsed(database, item.as_ref(), "document")
+        self.parsed(place, item.as_ref(), "document")
     }
 
-    async fn failing_since(&self, database: &str) -> Result<Option<Timestamp>, LedgerError> {
-        let state = self.state(database, "read first failed drill").await?;
+    async fn failing_since(&self, place: &Place) -> Result<Option<Timestamp>, LedgerError> {
+        let state = self.state(place, "read first failed drill").await?;
         Ok(text_of(state.as_ref(), "failing_since").and_then(|text| text.parse().ok()))
     }
 
-    async fn watch_state(&self, database: &str) -> Result<Versioned, LedgerError> {
-        let item = self.state(database, "read alarms").await?;
+    async fn watch_state(&self, place: &Place) -> Result<Versioned, LedgerError> {
+        let item = self.state(place, "read alarms").await?;
         let version =
             item.as_ref().and_then(|item| item.get("version")).and_then(|value| value.as_n().ok());
         Ok(Versioned {
             version: version.and_then(|text| text.parse().ok()).unwrap_or(0),
-            state: self.parsed(database, item.as_ref(), "watch")?,
+            state: self.parsed(place, item.as_ref(), "watch")?,
         })
+    }
+
+    async fn by_name(&self, place: &Place) -> Result<Option<ByName>, LedgerError> {
+        let action = "read state by name";
+        if self.state(place, action).await?.is_some() {
+            return Ok(None);
+        }
+        let Some(item) = self.state_by_name(place, action).await? else { return Ok(None) };
+        Ok(Some(ByName {
+            last_pass: self.parsed(place, Some(&item), "last_pass")?,
+            last_pass_url: text_of(Some(&item), "last_pass_url").cloned(),
+        }))
+    }
+
+    async fn adopt(&self, place: &Place, adopt: Adopt) -> Result<(), LedgerError> {
+        let action = "write first state";
+        let attributes: &[&str] = match adopt {
+            Adopt::Nothing => &[],
+            Adopt::Pass => &["last_pass", "last_pass_drill"],
+            Adopt::Everything => {
+                &["last_pass", "last_pass_drill", "version", "watch", "failing_since"]
+            }
+        };
+        let Some(mut from) = self.state_by_name(place, action).await? else { return Ok(()) };
+        let mut first = state_key(pk(place));
+        first.extend(attributes.iter().filter_map(|name| from.remove_entry(*name)));
+        if first.contains_key("last_pass_drill") {
+            first.insert("last_pass_pk".into(), text(pk_by_name(place)));
+        }
+        let put = Put::builder()
+            .table_name(&self.table)
+            .set_item(Some(first))
+            .condition_expression("attribute_not_exists(pk)")
+            .build()
+            .map_err(|error| self.unavailable(action, error))?;
+        let put = TransactWriteItem::builder().put(put).build();
+        let mut request = self.client.transact_write_items().transact_items(put);
+        if adopt != Adopt::Nothing {
+            let mark = Update::builder()
+                .table_name(&self.table)
+                .set_key(Some(state_key(pk_by_name(place))))
+                .update_expression("SET adopted_by = :url")
+                .condition_expression("attribute_not_exists(adopted_by)")
+                .expression_attribute_values(":url", text(place.url()))
+                .build()
+                .map_err(|error| self.unavailable(action, error))?;
+            request = request.transact_items(TransactWriteItem::builder().update(mark).build());
+        }
+        match request.send().await {
+            // Somebody else was faster; the next run sees what became of it.
+            Err(SdkError::ServiceError(error)) if is_canceled(error.err()) => Ok(()),
+            Err(error) => Err(self.unavailable(action, error)),
+            Ok(_) => Ok(()),
+        }
     }
 
     async fn replace_watch_state(
         &self,
-        database: &str,
+        place: &Place,
         seen: u64,
         next: &WatchState,
     ) -> Result<bool, LedgerError> {
-        let watch = serde_json::to_string(next).map_err(|error| self.content(database, error))?;
+        let watch = serde_json::to_string(next)
+            .map_err(|error| self.content(place.name(), error))?;
         // The item may exist without a version: a PASS was recorded before the first watch.
         let (condition, seen_value) = match seen {
             0 => ("attribute_not_exists(version)", None),
@@ -255,7 +330,7 @@ impl Ledger for DynamoDbLedger {
             .client
             .update_item()
             .table_name(&self.table)
-            .set_key(Some(state_key(database)))
+            .set_key(Some(state_key(pk(place))))
             .update_expression("SET watch = :watch, version = :next")
             .condition_expression(condition)
             .set_expression_attribute_values(Some(values))

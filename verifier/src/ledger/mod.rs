@@ -1,5 +1,6 @@
 //! Where drills are recorded: one row a drill, and one small state row a database.
 //!
+//! Rows are keyed by the database's [`Place`], never by its name alone: two servers may both have an `app`.
 //! The rows of drills expire; the state row does not. It holds the last PASS (so that watching costs one
 //! read, whatever the history) and the state of the alarms, which changes only by compare-and-swap:
 //! two watchers that run at once cannot both claim one mail. One more item holds the databases ever listed, so that
@@ -7,6 +8,7 @@
 
 mod dynamodb;
 mod fit;
+mod place;
 mod sqlite;
 mod unopened;
 
@@ -23,6 +25,7 @@ use crate::record::{Record, Verdict};
 use crate::watch::WatchState;
 
 pub use dynamodb::DynamoDbLedger;
+pub use place::{Adopt, ByName, Place, normalized};
 pub use sqlite::SqliteLedger;
 pub use unopened::UnopenedLedger;
 
@@ -65,8 +68,8 @@ pub enum LedgerError {
 pub struct Entry {
     /// A UUIDv7.
     pub id: String,
-    /// Where the database is: of two databases of one name, only the same URL is compared.
-    pub url: String,
+    /// Where the database is.
+    pub place: Place,
     /// The record.
     pub record: Record,
     /// Whether the newest state was asked for: only such drills tell since when it fails.
@@ -111,29 +114,32 @@ pub trait Ledger: Send + Sync + Debug {
     async fn append(&self, entry: &Entry) -> Result<(), LedgerError>;
 
     /// The last PASS of a database's newest state.
-    async fn last_pass(&self, database: &str) -> Result<Option<Receipt>, LedgerError>;
+    async fn last_pass(&self, place: &Place) -> Result<Option<Receipt>, LedgerError>;
 
-    /// The record of the last PASS of the newest state of the database at `url`; `None` where there is none, where it
-    /// expired, or where the last PASS was of another URL.
-    async fn last_pass_record(
-        &self,
-        database: &str,
-        url: &str,
-    ) -> Result<Option<Record>, LedgerError>;
+    /// The record of the last PASS of a database's newest state; `None` where there is none, or where it expired.
+    async fn last_pass_record(&self, place: &Place) -> Result<Option<Record>, LedgerError>;
 
     /// When the first drill of the newest state began that did not pass, since the last one that did.
-    async fn failing_since(&self, database: &str) -> Result<Option<Timestamp>, LedgerError>;
+    async fn failing_since(&self, place: &Place) -> Result<Option<Timestamp>, LedgerError>;
 
     /// The state of a database's alarms.
-    async fn watch_state(&self, database: &str) -> Result<Versioned, LedgerError>;
+    async fn watch_state(&self, place: &Place) -> Result<Versioned, LedgerError>;
 
     /// Replaces the state if its version is still `seen`; whether it was.
     async fn replace_watch_state(
         &self,
-        database: &str,
+        place: &Place,
         seen: u64,
         next: &WatchState,
     ) -> Result<bool, LedgerError>;
+
+    /// What an older version kept under the name of a place that has no state of its own yet, unless another place
+    /// adopted it.
+    async fn by_name(&self, place: &Place) -> Result<Option<ByName>, LedgerError>;
+
+    /// Gives a place without a state its first one: what was kept under its name, as far as it is adopted. The old
+    /// rows stay. Changes nothing where the place has a state by now.
+    async fn adopt(&self, place: &Place, adopt: Adopt) -> Result<(), LedgerError>;
 
     /// URLs of the databases that were ever listed, of whatever replica.
     async fn known_databases(&self) -> Result<BTreeSet<String>, LedgerError>;

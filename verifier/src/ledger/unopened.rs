@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use replica::documents::Receipt;
 
-use crate::ledger::{Entry, Ledger, LedgerError, Versioned};
+use crate::ledger::{Adopt, ByName, Entry, Ledger, LedgerError, Place, Versioned};
 use crate::record::Record;
 use crate::watch::WatchState;
 
@@ -41,33 +41,37 @@ impl Ledger for UnopenedLedger {
         self.refuse("record drill")
     }
 
-    async fn last_pass(&self, _database: &str) -> Result<Option<Receipt>, LedgerError> {
+    async fn last_pass(&self, _place: &Place) -> Result<Option<Receipt>, LedgerError> {
         self.refuse("read last PASS")
     }
 
-    async fn last_pass_record(
-        &self,
-        _database: &str,
-        _url: &str,
-    ) -> Result<Option<Record>, LedgerError> {
+    async fn last_pass_record(&self, _place: &Place) -> Result<Option<Record>, LedgerError> {
         self.refuse("read record of last PASS")
     }
 
-    async fn failing_since(&self, _database: &str) -> Result<Option<Timestamp>, LedgerError> {
+    async fn failing_since(&self, _place: &Place) -> Result<Option<Timestamp>, LedgerError> {
         self.refuse("read first failed drill")
     }
 
-    async fn watch_state(&self, _database: &str) -> Result<Versioned, LedgerError> {
+    async fn watch_state(&self, _place: &Place) -> Result<Versioned, LedgerError> {
         self.refuse("read alarms")
     }
 
     async fn replace_watch_state(
         &self,
-        _database: &str,
+        _place: &Place,
         _seen: u64,
         _next: &WatchState,
     ) -> Result<bool, LedgerError> {
         self.refuse("write alarms")
+    }
+
+    async fn by_name(&self, _place: &Place) -> Result<Option<ByName>, LedgerError> {
+        self.refuse("read state by name")
+    }
+
+    async fn adopt(&self, _place: &Place, _adopt: Adopt) -> Result<(), LedgerError> {
+        self.refuse("write first state")
     }
 
     async fn known_databases(&self) -> Result<BTreeSet<String>, LedgerError> {

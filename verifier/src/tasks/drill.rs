@@ -15,7 +15,7 @@ use crate::checks::{Share, out_of_time};
 use crate::config::Config;
 use crate::databases::{Database, Databases, databases};
 use crate::drill::{Asked, Draft, Drilled, Request, Workspace, drill, within};
-use crate::ledger::{Entry, LedgerError};
+use crate::ledger::{Entry, LedgerError, Place};
 use crate::record::{Check, Record, Status, Verdict};
 use crate::tasks::{DrillAnswer, DrillTask, Verifier};
 use crate::words::in_words;
@@ -100,11 +100,12 @@ impl Verifier {
     /// The last PASS: the ledger's where it names a generation (whose id is unique); else the receipt
     /// beside the data, since of two replicas that Litestream wrote the names tell nothing.
     pub(super) async fn witness(&self, database: &Database, deadline: Option<Instant>) -> Witness {
-        let url = database.store.url();
+        let place = database.place();
         let asked = async {
-            let pass = self.ledger.last_pass(&database.name).await?;
-            let record = self.ledger.last_pass_record(&database.name, &url).await?;
-            let failing_since = self.ledger.failing_since(&database.name).await?;
+            self.settle(database).await?;
+            let pass = self.ledger.last_pass(&place).await?;
+            let record = self.ledger.last_pass_record(&place).await?;
+            let failing_since = self.ledger.failing_since(&place).await?;
             Ok::<_, LedgerError>((pass, Witness { record, failing_since, ..Witness::default() }))
         };
         let (ledgers, mut witness) = asked.await.unwrap_or_else(|error| {
@@ -135,7 +136,7 @@ impl Verifier {
         let receipt = new_receipt(&id, &record, asked);
         let entry = Entry {
             id,
-            url: url.to_owned(),
+            place: Place::new(url, &record.database),
             record: record.clone(),
             latest: *asked == Asked::Latest,
             last_pass: receipt.clone(),

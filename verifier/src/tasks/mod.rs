@@ -20,7 +20,7 @@ use crate::compact::CompactAnswer;
 use crate::config::Config;
 use crate::databases::{Database, Databases, databases};
 use crate::drill::{Asked, ShowProgress};
-use crate::ledger::{self, Ledger};
+use crate::ledger::{self, Adopt, Ledger, LedgerError};
 use crate::watch::WatchAnswer;
 
 pub use answer::DrillAnswer;
@@ -80,6 +80,33 @@ impl Verifier {
         let ledger = ledger::open(&config.ledger_url()?).await.context(usage("configuration"))?;
         let mailer = alert::mailer(config.alert.from.as_deref(), &config.alert.to).await;
         Ok(Self { config, given, ledger, mailer, progress })
+    }
+
+    /// At the first sight of a database's place: takes over what an older version of the ledger kept under its name
+    /// alone, as far as it is this one's.
+    async fn settle(&self, database: &Database) -> Result<(), LedgerError> {
+        let place = database.place();
+        let Some(by_name) = self.ledger.by_name(&place).await? else { return Ok(()) };
+        // Not decided without having seen the generations.
+        let Ok(chains) = database.store.chains().await else { return Ok(()) };
+        let adopt = by_name.of(&place, &chains, &self.ledger.known_databases().await?);
+        self.ledger.adopt(&place, adopt).await?;
+        let (db, url) = (place.name(), place.url());
+        match adopt {
+            Adopt::Everything => tracing::info!(db, url, "the ledger's rows of this name are now those of this URL"),
+            Adopt::Pass => tracing::info!(
+                db,
+                url,
+                "the ledger's last PASS of this name is now that of this URL; its alarms begin anew, since others have the name too"
+            ),
+            Adopt::Nothing => tracing::warn!(
+                db,
+                url,
+                "the ledger has rows of this name that are not known to be of this URL: they stay as they are, and this \
+                 database begins anew\nHINT: drill it once"
+            ),
+        }
+        Ok(())
     }
 
     /// The one database that was named.

@@ -42,8 +42,13 @@ impl Verifier {
             last_pass: None,
             mail: MailOutcome::None,
         };
-        let seen = self.ledger.watch_state(&database.name).await.map_err(in_words);
-        let pass = self.ledger.last_pass(&database.name).await.map_err(in_words);
+        let place = database.place();
+        let settled = self.settle(database).await.map_err(in_words);
+        let seen = match settled {
+            Ok(()) => self.ledger.watch_state(&place).await.map_err(in_words),
+            Err(error) => Err(error),
+        };
+        let pass = self.ledger.last_pass(&place).await.map_err(in_words);
         let evidence = evidence(&*database.store).await.map_err(in_words);
         report.last_pass = pass.as_ref().ok().and_then(Option::as_ref).map(|pass| pass.finished_at);
         let first_seen = seen
@@ -108,7 +113,7 @@ impl Verifier {
             state.claimed(now, &uuid::Uuid::now_v7().to_string())
         };
         let name = &database.name;
-        match self.ledger.replace_watch_state(name, seen.version, &next).await {
+        match self.ledger.replace_watch_state(&database.place(), seen.version, &next).await {
             Ok(true) if notices.is_empty() => MailOutcome::None,
             Ok(true) => {
                 self.send(database, now, seen.version + 1, &next, &notices, judgement).await
@@ -142,7 +147,8 @@ impl Verifier {
             tracing::error!(db = name, error = in_words(error), "alarm mailed to nobody");
             return MailOutcome::Failed;
         }
-        match self.ledger.replace_watch_state(name, version, &claimed.settled(now, notices)).await {
+        let told = claimed.settled(now, notices);
+        match self.ledger.replace_watch_state(&database.place(), version, &told).await {
             Ok(true) => {}
             Ok(false) => tracing::warn!(
                 db = name,

@@ -3,9 +3,13 @@
 //! The file is synced before the rename, else a crash could show the name over missing bytes; the
 //! directory after it, else the name itself could be lost after success was reported; each new
 //! directory's parent too, for the same reason one level up.
+//!
+//! A replica is as secret as its database: what is created here is open to its owner alone, whatever the umask.
+//! What root writes belongs to the directory's owner, so that a drill as root does not lock the shipper out.
 
-use std::fs::{self, File, FileTimes};
+use std::fs::{self, DirBuilder, File, FileTimes};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown, fchown};
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -18,6 +22,8 @@ use super::failure;
 
 /// No object's name starts like this.
 const TEMPORARY_PREFIX: &str = ".tmp-";
+const FILE_MODE: u32 = 0o600;
+const DIRECTORY_MODE: u32 = 0o700;
 
 /// Writes a file that must not exist yet; `false` where one does (nothing was changed then).
 pub(super) fn write_new(path: &Path, body: &Body, modified: Timestamp) -> Result<bool, StoreError> {
@@ -52,17 +58,28 @@ fn parent(path: &Path) -> Result<&Path, StoreError> {
         .ok_or_else(|| failure(path, "find parent directory", io::ErrorKind::InvalidInput.into()))
 }
 
-/// A temporary file in `dir` (created where missing), removed again unless it is renamed. Its rights
-/// are those of any new file, by the process's umask.
+/// A temporary file in `dir` (created where missing), removed again unless it is renamed.
 fn temporary(dir: &Path) -> Result<NamedTempFile, StoreError> {
-    use std::os::unix::fs::PermissionsExt;
-
     create_dirs(dir)?;
-    tempfile::Builder::new()
+    let file = tempfile::Builder::new()
         .prefix(TEMPORARY_PREFIX)
-        .permissions(fs::Permissions::from_mode(0o666))
+        .permissions(fs::Permissions::from_mode(FILE_MODE))
         .tempfile_in(dir)
-        .map_err(|source| writing(dir, "create temporary file", source))
+        .map_err(|source| writing(dir, "create temporary file", source))?;
+    if let Some((user, group)) = owner_to_give(dir) {
+        // A file system that keeps owners to itself is no reason not to write.
+        let _ = fchown(file.as_file(), Some(user), Some(group));
+    }
+    Ok(file)
+}
+
+/// The owner of `dir`, where that is another user than root and root asks.
+fn owner_to_give(dir: &Path) -> Option<(u32, u32)> {
+    if !rustix::process::geteuid().is_root() {
+        return None;
+    }
+    let dir = fs::metadata(dir).ok()?;
+    (dir.uid() != 0).then(|| (dir.uid(), dir.gid()))
 }
 
 fn copy(body: &Body, target: &mut NamedTempFile, path: &Path) -> Result<(), StoreError> {
@@ -89,8 +106,12 @@ fn create_dirs(dir: &Path) -> Result<(), StoreError> {
     if let Some(above) = dir.parent() {
         create_dirs(above)?;
     }
-    match fs::create_dir(dir) {
-        Ok(()) => {}
+    match DirBuilder::new().mode(DIRECTORY_MODE).create(dir) {
+        Ok(()) => {
+            if let Some((user, group)) = dir.parent().and_then(owner_to_give) {
+                let _ = chown(dir, Some(user), Some(group));
+            }
+        }
         // Somebody else was faster; what is there may still be a file.
         Err(source) if source.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => {}
         Err(source) => return Err(writing(dir, "create directory", source)),
