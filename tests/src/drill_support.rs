@@ -192,7 +192,10 @@ pub fn write_heartbeat(replica: &Path, txid: &str, minutes_ago: i64) -> Result<(
         "last_error": null, "shipper_version": "0.1.0", "sqlite_version": "3.54.1", "host": "web-1",
     });
     fs::create_dir_all(replica)?;
-    Ok(fs::write(replica.join("heartbeat.json"), heartbeat.to_string())?)
+    let path = replica.join("heartbeat.json");
+    fs::write(&path, heartbeat.to_string())?;
+    // The store's time of it.
+    Ok(fs::File::options().write(true).open(path)?.set_modified(at.into())?)
 }
 
 /// An HTTP request as a server sees it.

@@ -8,6 +8,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use jiff::{SignedDuration, Timestamp};
 use seaworthy_tests::drill_support::{
     GENERATION, Surroundings, detail, expected, fixture, ship_snapshot, status, write_heartbeat,
 };
@@ -239,10 +240,43 @@ fn the_heartbeat_is_a_witness() {
     write_heartbeat(&world.replica("app"), "2", 0).unwrap();
     let record = world.drill(&["app"], 1).unwrap();
     assert!(detail(&record, "durable_point").contains("0000000000000002 durable"), "{record:#}");
-    fs::write(world.replica("app").join("heartbeat.json"), "{").unwrap();
-    let record = world.drill(&["app"], 3).unwrap();
-    assert_eq!(status(&record, "durable_point"), "error", "{record:#}");
-    assert_eq!(status(&record, "integrity_check"), "pass", "{record:#}");
+    // Half of one, or far too much of one, is no witness, and is said; the chain proves itself.
+    for content in ["{".to_owned(), format!("{{\"x\": \"{}\"}}", "y".repeat(70_000))] {
+        fs::write(world.replica("app").join("heartbeat.json"), content).unwrap();
+        let record = world.drill(&["app"], 0).unwrap();
+        let found = detail(&record, "durable_point");
+        assert!(found.contains("heartbeat.json: not a heartbeat"), "{record:#}");
+        assert!(found.contains("\nHINT: "), "{record:#}");
+    }
+}
+
+#[test]
+fn a_heartbeat_of_the_future_keeps_nobody_from_looking() {
+    let world = Surroundings::new().unwrap();
+    let app = world.replica("app");
+    ship_snapshot(&app, PARENT_AND_CHILD, |_| ()).unwrap();
+    write_heartbeat(&app, "1", 0).unwrap();
+    let text = fs::read_to_string(app.join("heartbeat.json")).unwrap();
+    let mut beat: Value = serde_json::from_str(&text).unwrap();
+    let future = "2099-01-01T00:00:00Z";
+    for time in ["written_at", "synced_at", "last_transaction_at"] {
+        beat[time] = json!(future);
+    }
+    beat["scrub"] = json!({"finished_at": future, "txid": "1", "mismatches": 0});
+    // Stored an hour ago, as the store knows; and by a clock that came back since.
+    let hour_ago = Timestamp::now() - SignedDuration::from_hours(1);
+    for (stored, words) in [(hour_ago, "the last heartbeat is of"), (future.parse().unwrap(), "yet to come")] {
+        let file = File::create(app.join("heartbeat.json")).unwrap();
+        file.write_all_at(beat.to_string().as_bytes(), 0).unwrap();
+        file.set_modified(stored.into()).unwrap();
+        let record = world.drill(&["app"], 0).unwrap();
+        assert_eq!(record["source_match"], Value::Null, "{record:#}");
+        let mut command = world.verifier().unwrap();
+        let output = run(command.args(["watch", "--json"]), 1).unwrap();
+        let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(answer["databases"][0]["state"], "dead", "{answer:#}");
+        assert!(answer["databases"][0]["detail"].as_str().unwrap().contains(words), "{answer:#}");
+    }
 }
 
 #[test]

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use jiff::Timestamp;
 use replica::format::Level;
 use replica::store::{Body, Chain, Key, LtxKey, PutOutcome, Root, Store, StoreError, read_all};
 use seaworthy_tests::s3_server::S3Server;
@@ -185,6 +186,19 @@ async fn read_all_refuses_an_object_above_the_limit() {
         assert_eq!(read_all(&*store, &key(1), 5000).await.unwrap().len(), 5000);
         let error = read_all(&*store, &key(1), 4999).await.unwrap_err();
         assert!(matches!(error, StoreError::TooLarge { limit: 4999, .. }), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn each_tells_the_time() {
+    let roots = Roots::new();
+    for store in roots.stores().await {
+        store.put_document(&Key::Heartbeat, Bytes::from_static(b"{}")).await.unwrap();
+        let before = Timestamp::now().as_second();
+        let time = store.time().await.unwrap().unwrap().as_second();
+        let after = Timestamp::now().as_second();
+        // In whole seconds, and a file system's is a little behind.
+        assert!(before - 1 <= time && time <= after, "{before} {time} {after} {}", store.url());
     }
 }
 

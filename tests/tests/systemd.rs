@@ -87,9 +87,12 @@ fn the_unit_keeps_its_promises() {
         "LoadCredential=aws:/etc/seaworthy/aws-credentials",
         "Environment=AWS_SHARED_CREDENTIALS_FILE=%d/aws",
         "ProtectSystem=strict",
+        "Wants=time-sync.target",
     ] {
         assert!(lines.contains(&promise), "no line {promise}");
     }
+    let after = lines.iter().find(|line| line.starts_with("After=")).unwrap();
+    assert!(after.split(' ').any(|unit| unit == "time-sync.target"), "{after}");
     let not_restarted = lines.iter().find(|line| line.starts_with("RestartPreventExitStatus="));
     assert!(not_restarted.unwrap().split(['=', ' ']).any(|status| status == "2"));
     assert!(!lines.iter().any(|line| line.starts_with("DynamicUser")));

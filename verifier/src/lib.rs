@@ -13,6 +13,7 @@ pub mod alert;
 mod aws;
 pub mod checks;
 pub mod cli;
+pub mod clock;
 pub mod compact;
 pub mod config;
 pub mod databases;

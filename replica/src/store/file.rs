@@ -124,6 +124,17 @@ impl Store for FileStore {
         blocking(move || info(&path, is_ltx)).await
     }
 
+    /// The file system's time: that of a file without a name, which is gone at once.
+    async fn time(&self) -> Result<Option<Timestamp>, StoreError> {
+        let dir = self.dir.clone();
+        blocking(move || {
+            let Ok(file) = tempfile::tempfile_in(&dir) else { return Ok(None) };
+            let metadata = file.metadata().map_err(|source| failure(&dir, "read time", source))?;
+            modified(&dir, &metadata).map(Some)
+        })
+        .await
+    }
+
     async fn get(
         &self,
         key: &Key,

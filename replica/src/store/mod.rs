@@ -154,6 +154,11 @@ pub trait Store: Send + Sync + Debug {
     /// What is known of an object; [`StoreError::is_not_found`] where there is none.
     async fn head(&self, key: &Key) -> Result<ObjectInfo, StoreError>;
 
+    /// What time it is by the store's own clock, to the second; `None` where it does not tell. One small request.
+    async fn time(&self) -> Result<Option<Timestamp>, StoreError> {
+        Ok(None)
+    }
+
     /// Opens an object, or a range of its bytes, for reading. A range that reaches beyond the end
     /// stops there; one that starts beyond it is [`StoreError::OutOfRange`].
     async fn get(

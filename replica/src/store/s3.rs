@@ -18,7 +18,9 @@ mod upload;
 use std::ops::Range;
 
 use async_trait::async_trait;
-use aws_sdk_s3::primitives::{ByteStream, DateTime};
+use aws_sdk_s3::config::http::HttpResponse;
+use aws_sdk_s3::error::SdkError;
+use aws_sdk_s3::primitives::{ByteStream, DateTime, DateTimeFormat};
 use bytes::Bytes;
 use jiff::Timestamp;
 
@@ -159,6 +161,23 @@ impl Store for S3Store {
         Ok(self.info(key).await?)
     }
 
+    async fn time(&self) -> Result<Option<Timestamp>, StoreError> {
+        // Every answer bears the time. To a key that never was there is none out of a cache.
+        let object = format!("{}/{}", self.prefix, uuid::Uuid::now_v7());
+        let call = self.client.call(&object, Action::GET, 0);
+        let answer = self
+            .client
+            .run(&call, || async {
+                let request = self.client.sdk().head_object().bucket(self.client.bucket());
+                match request.key(&object).send().await {
+                    Ok(_) => Ok(None),
+                    Err(error) => date(&error).map(Some).ok_or_else(|| Failure::of(&error)),
+                }
+            })
+            .await?;
+        Ok(answer)
+    }
+
     async fn get(
         &self,
         key: &Key,
@@ -229,6 +248,12 @@ impl Store for S3Store {
             Err(failure) => Err(failure),
         }
     }
+}
+
+/// The `Date` of an answer.
+fn date<E>(error: &SdkError<E, HttpResponse>) -> Option<Timestamp> {
+    let date = error.raw_response()?.headers().get("date")?;
+    DateTime::from_str(date, DateTimeFormat::HttpDate).ok().map(|date| timestamp(Some(&date)))
 }
 
 /// A size as the SDK has it; never negative in practice.

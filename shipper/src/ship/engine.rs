@@ -18,7 +18,7 @@ use replica::format::PageSize;
 use replica::format::wal::{Position, frame_size};
 
 use crate::chain::{LocalChain, SpoolFull};
-use crate::clock::Clock;
+use crate::clock::{Clock, ClockWatch};
 use crate::ship::capture::{Capture, Discontinuity, Purpose};
 use crate::ship::sweep::{Goal, Sweep};
 use crate::wal::attach::Attachable;
@@ -86,6 +86,8 @@ pub struct Step {
     pub locks: LockReport,
     /// A scrub that ended in this step.
     pub scrubbed: Option<ScrubReport>,
+    /// The clock was set: times told before are of another clock.
+    pub clock_set: bool,
 }
 
 /// One attached database.
@@ -100,6 +102,7 @@ pub struct Engine {
     checkpointer: Checkpointer,
     sweep: Option<Sweep>,
     scrub: scrub::Schedule,
+    clock_watch: ClockWatch,
     last_look: (Mark, Instant),
     last_capture: Option<Instant>,
     last_hand_over: Instant,
@@ -180,6 +183,7 @@ impl Engine {
             sweep,
             // At once, or as soon as a sweep is over: what vouches for the proof must not wait for tomorrow.
             scrub: scrub::Schedule::new(now),
+            clock_watch: ClockWatch::new(clock.now(), now),
             last_look: (from, now),
             last_capture: None,
             last_hand_over: now,
@@ -223,6 +227,10 @@ impl Engine {
         let now = self.clock.monotonic();
         let polled = self.check_files(now, to_the_end)?;
         let as_of = self.clock.now();
+        if self.clock_watch.look(as_of, now) {
+            tracing::info!(%as_of, "the clock was set: comparing the source with what is shipped once more");
+            self.scrub.begin_by(now);
+        }
         let mark = self.look(now, as_of, to_the_end)?;
         self.check_settled(mark, polled)?;
         if self.is_used_elsewhere(now) {
@@ -432,6 +440,7 @@ impl Engine {
             wal_bytes: self.capture.wal().file_size().unwrap_or(0),
             locks: self.checkpointer.locks(),
             scrubbed,
+            clock_set: self.clock_watch.take(),
         })
     }
 }

@@ -305,6 +305,12 @@ impl Status {
         }
         state.captured = Some(step.captured);
         state.captured_until = step.complete_until;
+        if step.clock_set {
+            // What the old clock dated cannot be compared with what the new one will.
+            state.scrub = None;
+            state.synced_at = state.synced_at.map(|at| at.min(now));
+            state.last_transaction_at = state.last_transaction_at.map(|at| at.min(now));
+        }
         if let Some(report) = &step.scrubbed {
             state.scrub = Some(report.clone());
         }

@@ -23,12 +23,22 @@ pub struct DurablePoint<'a> {
     pub heartbeat: Option<&'a Heartbeat>,
     /// The last PASS, likewise.
     pub last_pass: Option<&'a Receipt>,
+    /// Why there is a heartbeat that is no witness.
+    pub problem: Option<&'a str>,
 }
 
 /// Compares the restored point with its witnesses.
 #[must_use]
 pub fn durable_point(point: &DurablePoint<'_>) -> Check {
-    let DurablePoint { chain, txid, heartbeat, last_pass } = *point;
+    let check = judged(point);
+    match point.problem {
+        Some(problem) => Check { detail: format!("{}\nnote: {problem}", check.detail), ..check },
+        None => check,
+    }
+}
+
+fn judged(point: &DurablePoint<'_>) -> Check {
+    let DurablePoint { chain, txid, heartbeat, last_pass, problem: _ } = *point;
     let mut witnesses = Vec::new();
     if let Some(heartbeat) = heartbeat
         && let Some(durable) = heartbeat.txid
@@ -133,7 +143,9 @@ mod tests {
                 txid: Txid::new(5).unwrap(),
                 heartbeat: heartbeat.as_ref(),
                 last_pass: last_pass.as_ref(),
+                problem: Some("half a heartbeat"),
             });
+            assert!(check.detail.ends_with("note: half a heartbeat"), "{}", check.detail);
             assert_eq!(check.status, status, "{heartbeat:?} {last_pass:?} {}", check.detail);
         }
     }

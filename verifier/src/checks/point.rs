@@ -3,21 +3,19 @@
 //! A chain that leads into the future was written by a clock that nobody should restore by; a newest state that is
 //! older than one that was proven before means that newer ones are gone, in whatever generation.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
+use crate::clock::TOLERANCE;
 use crate::record::{Check, Record, Status};
 
 const NAME: &str = "point";
-
-/// How far two machines' clocks may differ.
-const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_mins(5);
 
 /// Compares `restored_at` with the time now and, where the newest state was asked for, with the record of
 /// the last PASS.
 #[must_use]
 pub fn point(restored_at: Timestamp, now: Timestamp, before: Option<&Record>) -> Check {
     let ahead = restored_at.duration_since(now);
-    if ahead > CLOCK_TOLERANCE {
+    if ahead > TOLERANCE {
         return Check::new(
             NAME,
             Status::Fail,
@@ -27,11 +25,14 @@ pub fn point(restored_at: Timestamp, now: Timestamp, before: Option<&Record>) ->
             ),
         );
     }
-    let proven = before.and_then(|before| Some((before, before.point.restored_at?)));
+    // One of the future was recorded by a clock that was wrong, and proves nothing of a time.
+    let past = |time: &Timestamp| time.duration_since(now) <= TOLERANCE;
+    let proven =
+        before.and_then(|before| Some((before, before.point.restored_at.filter(past)?)));
     let Some((pass, proven)) = proven else {
         return Check::new(NAME, Status::Pass, format!("{restored_at} is not in the future"));
     };
-    if proven.duration_since(restored_at) > CLOCK_TOLERANCE {
+    if proven.duration_since(restored_at) > TOLERANCE {
         return Check::new(
             NAME,
             Status::Fail,
@@ -71,6 +72,7 @@ mod tests {
             (at("08:00:00"), Some(at("08:00:00")), Status::Pass),
             (at("08:00:00"), Some(at("08:05:00")), Status::Pass),
             (at("08:00:00"), Some(at("08:05:01")), Status::Fail),
+            (at("08:00:00"), Some(at("09:05:01")), Status::Pass),
         ] {
             let pass = proven.map(pass);
             let check = point(restored_at, now, pass.as_ref());

@@ -16,6 +16,7 @@ use replica::format::{Checksum, DatabaseChecksum, PageNumber, PageSize, page_che
 use replica::store::Chain;
 
 use crate::checks::{Told, out_of_time};
+use crate::heartbeat::began;
 use crate::record::{Check, Status};
 
 const NAME: &str = "source_match";
@@ -37,6 +38,8 @@ pub struct SourceMatch<'a> {
     pub latest: bool,
     /// The time now.
     pub now: Timestamp,
+    /// How far the server's clock is behind.
+    pub behind: SignedDuration,
 }
 
 /// The database checksum of a file; `None` once the deadline has passed.
@@ -137,6 +140,17 @@ fn compare(
             "{copy}; the shipper has not compared it with the source yet (daily, and after a start)"
         ));
     };
+    // Of an earlier generation it says nothing. Older shippers did not say of which it is.
+    let ours = match scrub.generation {
+        Some(generation) => generation == heartbeat.generation,
+        None => began(heartbeat.generation).is_none_or(|began| began <= scrub.finished_at),
+    };
+    if !ours {
+        return unchecked(&format!(
+            "{copy}; the last scrub, of {}, was of an earlier generation",
+            scrub.finished_at
+        ));
+    }
     let told = format!("scrub of {} at TXID {}", scrub.finished_at, scrub.txid);
     if scrub.mismatches > 0 {
         return Check::new(
@@ -150,8 +164,10 @@ fn compare(
             ),
         );
     }
-    if what.now.duration_since(scrub.finished_at) > SCRUB_RECENT {
-        let alive = what.now.duration_since(heartbeat.written_at) <= SCRUB_RECENT;
+    // By the server's clock, which dated both.
+    let now = what.now.saturating_sub(what.behind).unwrap_or(what.now);
+    if now.duration_since(scrub.finished_at) > SCRUB_RECENT {
+        let alive = now.duration_since(heartbeat.written_at) <= SCRUB_RECENT;
         let words = format!("{copy}; the last {told} is more than {SCRUB_RECENT:#} old");
         if !alive {
             return unchecked(&format!("{words}, as is the heartbeat"));
@@ -201,7 +217,8 @@ mod tests {
             checksum: sum(1),
         };
         let now = NOW.parse().unwrap();
-        let what = SourceMatch { told: Some(told), heartbeat, latest, now };
+        let behind = SignedDuration::ZERO;
+        let what = SourceMatch { told: Some(told), heartbeat, latest, now, behind };
         compare(&what, &told, sum(1).unwrap(), Ok(sum(u64::from(same)))).status
     }
 
@@ -229,6 +246,40 @@ mod tests {
             Heartbeat { generation, ..heartbeat(NOW, Some((NOW, 0))) }
         };
         assert_eq!(status(true, true, Some(&other)), Status::Unchecked);
+    }
+
+    #[test]
+    fn a_scrub_of_an_earlier_generation_says_nothing() {
+        let of = |generation: Option<&str>, finished_at: &str| {
+            let mut beat = heartbeat(NOW, Some((finished_at, 0)));
+            let scrub = beat.scrub.as_mut().unwrap();
+            scrub.generation = generation.map(|generation| generation.parse().unwrap());
+            status(true, true, Some(&beat))
+        };
+        let other = "0192f0c1-2345-7abc-8def-0123456789ac";
+        assert_eq!(of(Some(GENERATION), "2026-11-21T09:00:00Z"), Status::Pass);
+        assert_eq!(of(Some(other), "2026-11-21T09:00:00Z"), Status::Unchecked);
+        // The generation of these tests is of November 2024.
+        assert_eq!(of(None, "2026-11-21T09:00:00Z"), Status::Pass);
+        assert_eq!(of(None, "2024-10-01T09:00:00Z"), Status::Unchecked, "before it began");
+    }
+
+    #[test]
+    fn a_server_whose_clock_is_behind_compares_as_often_as_others() {
+        let now = "2026-11-22T09:00:00Z".parse::<Timestamp>().unwrap();
+        let beat = heartbeat("2026-11-18T09:00:00Z", Some(("2026-11-17T09:00:00Z", 0)));
+        let sum = Checksum::from_raw(1 << 63 | 1).unwrap();
+        let told = Told {
+            chain: Chain::Generation(GENERATION.parse().unwrap()),
+            txid: Txid::new(5).unwrap(),
+            page_size: PageSize::new(4096).unwrap(),
+            page_count: 1,
+            checksum: Some(sum),
+        };
+        let behind = SignedDuration::from_hours(96);
+        let what =
+            SourceMatch { told: Some(told), heartbeat: Some(&beat), latest: true, now, behind };
+        assert_eq!(compare(&what, &told, sum, Ok(Some(sum))).status, Status::Pass);
     }
 
     #[test]

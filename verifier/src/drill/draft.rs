@@ -11,6 +11,7 @@ use replica::store::Chain;
 use crate::checks::Lag;
 use crate::drill::Asked;
 use crate::drill::inspect::Findings;
+use crate::heartbeat::Reading;
 use crate::record::{
     Check, Instead, OtherFiles, Point, Record, RestoreFigures, Status, Step, Verdict,
 };
@@ -121,8 +122,9 @@ impl Draft {
         &mut self,
         selected: &Selected,
         restored: &Restored,
-        heartbeat: Option<&Heartbeat>,
+        reading: Option<&Reading>,
     ) -> Lag {
+        let heartbeat = reading.and_then(|reading| reading.heartbeat.as_ref());
         let heartbeat = heartbeat.filter(|heartbeat| {
             Chain::Generation(heartbeat.generation) == selected.plan.chain
                 && heartbeat.txid.is_some_and(|durable| durable <= restored.txid)
@@ -130,7 +132,9 @@ impl Draft {
         let synced = heartbeat.and_then(|heartbeat| heartbeat.synced_at);
         let covered = synced.map_or(selected.timestamp, |synced| synced.max(selected.timestamp));
         let seconds = self.note_lag_since(covered);
-        Lag { seconds, is_witnessed: heartbeat.is_some() }
+        // By a clock that is behind, everything looks older than it is.
+        let in_time = reading.is_some_and(|reading| reading.behind.is_zero());
+        Lag { seconds, is_witnessed: heartbeat.is_some() && in_time }
     }
 
     /// The restore, and how long the choice of what to restore took before it.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use replica::documents::Heartbeat;
 use rusqlite::Connection;
 use serde_json::Value;
@@ -29,6 +29,8 @@ pub struct Subject {
     pub now: Timestamp,
     /// The heartbeat, where it could be read.
     pub heartbeat: Option<Heartbeat>,
+    /// How far the server's clock is behind.
+    pub behind: SignedDuration,
     /// What the operator says must hold.
     pub rules: Rules,
     /// The record of the last PASS of the newest state: only that is compared with it.
@@ -65,6 +67,7 @@ impl Subject {
                     heartbeat: self.heartbeat.as_ref(),
                     latest: self.latest,
                     now: self.now,
+                    behind: self.behind,
                 };
                 found.checks.push(checks::source_match(&what, &self.copy, self.deadline));
             });

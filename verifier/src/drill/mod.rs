@@ -9,6 +9,7 @@ mod copy;
 mod draft;
 mod inspect;
 mod text;
+mod unlisted;
 mod workspace;
 
 use std::panic::AssertUnwindSafe;
@@ -23,8 +24,10 @@ use replica::restore::{Progress, Restored, Selected};
 use replica::store::{Chain, Store};
 
 use crate::checks::{self, DurablePoint, Share, out_of_time};
+use crate::clock::Clock;
 use crate::drill::inspect::Subject;
-use crate::heartbeat;
+use crate::drill::unlisted::Seen;
+use crate::heartbeat::{self, Reading};
 use crate::record::{Check, Record, Status, Verdict};
 use crate::rules;
 use crate::words::in_words;
@@ -62,7 +65,7 @@ pub struct Request<'a> {
     pub temporary: &'a Path,
     /// When the drill must have ended.
     pub deadline: Option<Instant>,
-    /// The time now.
+    /// The time now, by this machine's clock.
     pub started_at: Timestamp,
     /// Shows progress.
     pub progress: ShowProgress,
@@ -139,9 +142,17 @@ pub async fn drill(request: &Request<'_>) -> Drilled {
 /// Fills the draft as far as it gets; an error is the check that ended it.
 async fn attempt(request: &Request<'_>, draft: &mut Draft) -> Result<Option<Proven>, Check> {
     let store = &*request.store;
+    let clock = within(request.deadline, Clock::of(store, request.started_at)).await?;
+    let now = clock.corrected(request.started_at);
+    draft.record.started_at = now;
+    if let Some(fault) = clock.fault() {
+        draft.record.checks.push(Check::new("clock", Status::Error, fault));
+    }
     // Read before the listing: what it calls durable must then be listed.
-    let heartbeat = within(request.deadline, heartbeat::read(store)).await?.map_err(in_words);
-    draft.note_heartbeat(heartbeat.as_ref().ok().and_then(Option::as_ref));
+    let reading = within(request.deadline, heartbeat::read(store, now)).await?.map_err(in_words);
+    let heartbeat = reading.as_ref().ok().and_then(|reading| reading.heartbeat.as_ref());
+    draft.note_heartbeat(heartbeat);
+    let witnesses = witnesses(heartbeat, request.last_pass.as_ref());
     let rules = within(request.deadline, rules::read(store)).await?.map_err(in_words);
     let began = Instant::now();
     let restoring = async {
@@ -153,7 +164,12 @@ async fn attempt(request: &Request<'_>, draft: &mut Draft) -> Result<Option<Prov
             }
             restored => restored,
         };
-        restored.map_err(checks::chain_failed)
+        match restored {
+            Ok(restored) => Ok(restored),
+            Err(error) => {
+                Err(unlisted::excuse(checks::chain_failed(error), store, &witnesses).await)
+            }
+        }
     };
     let (workspace, copied) = within(request.deadline, restoring).await??;
     draft.note_restored(copied.figures(), began.elapsed());
@@ -165,8 +181,9 @@ async fn attempt(request: &Request<'_>, draft: &mut Draft) -> Result<Option<Prov
         told: copied.told(),
         restored_at: copied.restored_at(),
         latest,
-        now: request.started_at,
-        heartbeat: heartbeat.as_ref().ok().cloned().flatten(),
+        now,
+        heartbeat: heartbeat.cloned(),
+        behind: reading.as_ref().map(|reading| reading.behind).unwrap_or_default(),
         rules: rules.as_ref().ok().cloned().unwrap_or_default(),
         before: request.last_pass_record.clone().filter(|_| latest),
         deadline: request.deadline,
@@ -175,7 +192,8 @@ async fn attempt(request: &Request<'_>, draft: &mut Draft) -> Result<Option<Prov
     if latest {
         let check = match &copied {
             Copied::Ltx(selected, restored) => {
-                durable_point(request, selected, restored, &heartbeat).await
+                let check = durable_point(request, selected, restored, &reading).await;
+                unlisted::excuse(check, store, &witnesses).await
             }
             Copied::V03(selected, _) => {
                 checks::v03_durable_point(selected, request.last_pass.as_ref())
@@ -184,9 +202,8 @@ async fn attempt(request: &Request<'_>, draft: &mut Draft) -> Result<Option<Prov
         draft.record.checks.push(check);
     }
     draft.note_findings(subject.content().await);
-    let heartbeat = heartbeat.as_ref().ok().and_then(Option::as_ref);
     let lag = latest.then(|| match &copied {
-        Copied::Ltx(selected, restored) => draft.note_lag(selected, restored, heartbeat),
+        Copied::Ltx(selected, restored) => draft.note_lag(selected, restored, reading.as_ref().ok()),
         Copied::V03(selected, _) => draft.note_lag_v03(selected),
     });
     match rules {
@@ -225,19 +242,20 @@ async fn durable_point(
     request: &Request<'_>,
     selected: &Selected,
     restored: &Restored,
-    heartbeat: &Result<Option<Heartbeat>, String>,
+    reading: &Result<Reading, String>,
 ) -> Check {
     let unreadable = |words: &str| Check::new("durable_point", Status::Error, words);
-    let mut witness = match heartbeat {
-        Ok(heartbeat) => heartbeat.clone(),
+    let (mut witness, problem) = match reading {
+        Ok(reading) => (reading.heartbeat.clone(), reading.problem.as_deref()),
         Err(error) => return unreadable(error),
     };
     let chain = selected.plan.chain;
     if witness.as_ref().is_some_and(|witness| Chain::Generation(witness.generation) != chain) {
         // A new generation may have begun between the reading of the heartbeat and the listing.
-        witness = match heartbeat::read(&*request.store).await {
-            Ok(Some(newer)) if Chain::Generation(newer.generation) == chain => None,
-            Ok(newer) => newer,
+        witness = match heartbeat::read(&*request.store, Timestamp::now()).await {
+            Ok(newer) => newer
+                .heartbeat
+                .filter(|newer| Chain::Generation(newer.generation) != chain),
             Err(error) => return unreadable(&in_words(error)),
         };
     }
@@ -246,7 +264,16 @@ async fn durable_point(
         txid: restored.txid,
         heartbeat: witness.as_ref(),
         last_pass: request.last_pass.as_ref(),
+        problem,
     })
+}
+
+/// What was seen in the bucket before, and by whom.
+fn witnesses(heartbeat: Option<&Heartbeat>, last_pass: Option<&Receipt>) -> Vec<Seen> {
+    let beat = heartbeat.and_then(|beat| Some((Chain::Generation(beat.generation), beat.txid?)));
+    let pass = last_pass
+        .and_then(|pass| Some((pass.generation.map_or(Chain::Root, Chain::Generation), pass.txid?)));
+    beat.into_iter().chain(pass).collect()
 }
 
 #[cfg(test)]
@@ -319,6 +346,28 @@ mod tests {
         assert_eq!(record.verdict, Verdict::Inconclusive, "{record:#?}");
         let detail = &record.checks.last().unwrap().detail;
         assert!(detail.contains("0000000000000019.ltx") && detail.contains("HINT: "), "{detail}");
+    }
+
+    #[tokio::test]
+    async fn a_wrong_clock_of_this_machine_accuses_nobody() {
+        let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let url = format!("file://{}/tests/fixtures/v05-file/replica", fixture.display());
+        let root = Root::open(&url.parse().unwrap(), &S3Options::default()).await.unwrap();
+        let temporary = tempfile::tempdir().unwrap();
+        for (hours, verdict) in
+            [(0, Verdict::Pass), (-100_000, Verdict::Inconclusive), (47, Verdict::Inconclusive)]
+        {
+            let mut request = latest(&root, temporary.path(), || ());
+            let right = request.started_at;
+            request.started_at = right + jiff::SignedDuration::from_hours(hours);
+            let record = drill(&request).await.record;
+            assert_eq!(record.verdict, verdict, "{record:#?}");
+            let wrong: Vec<&str> =
+                record.findings().iter().map(|check| check.name.as_str()).collect();
+            assert_eq!(wrong, if hours == 0 { vec![] } else { vec!["clock"] });
+            let off = record.started_at.duration_since(right);
+            assert!(off.abs() < jiff::SignedDuration::from_mins(5), "by the store's clock: {off}");
+        }
     }
 
     #[tokio::test]

@@ -18,7 +18,7 @@ use crate::compact::{
 };
 use crate::databases::{Database, Databases, databases};
 use crate::drill::{Asked, Drilled, Workspace, within};
-use crate::heartbeat;
+use crate::heartbeat::{self, Reading};
 use crate::record::{Check, Status, Verdict};
 use crate::tasks::{CompactTask, DrillAnswer, DrillTask, Verifier};
 use crate::words::{in_words, millis};
@@ -182,9 +182,12 @@ impl Verifier {
 /// out; there is at least one with some.
 async fn survey(database: &Database) -> Result<(Option<Heartbeat>, Vec<Inventory>), Check> {
     let store: &dyn Store = &*database.store;
-    let heartbeat = heartbeat::read(store)
-        .await
-        .map_err(|error| Check::new("heartbeat", Status::Error, in_words(error)))?;
+    let unknown = |words: String| Check::new("heartbeat", Status::Error, words);
+    let heartbeat = match heartbeat::read(store, Timestamp::now()).await {
+        Ok(Reading { heartbeat: None, problem: Some(problem), .. }) => return Err(unknown(problem)),
+        Ok(reading) => reading.heartbeat,
+        Err(error) => return Err(unknown(in_words(error))),
+    };
     let listing = async {
         let mut inventories = Vec::new();
         for chain in store.chains().await? {

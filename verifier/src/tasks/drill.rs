@@ -72,9 +72,8 @@ impl Verifier {
         task: &DrillTask,
         temporary: &std::path::Path,
     ) -> (Drilled, Witness) {
-        let started_at = now();
         if task.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-            let mut draft = Draft::new(&database.name, &task.asked, started_at);
+            let mut draft = Draft::new(&database.name, &task.asked, now());
             draft.record.checks.push(out_of_time("chain"));
             let witness = Witness::default();
             let record = draft.finish(std::time::Duration::ZERO);
@@ -91,7 +90,7 @@ impl Verifier {
             other_files: Share::OfTheDay,
             temporary,
             deadline: task.deadline,
-            started_at,
+            started_at: now(),
             progress: self.progress.clone(),
         };
         (drill(&request).await, witness)

@@ -6,11 +6,12 @@ use replica::store::{Store, StoreError};
 
 use crate::alert::watch_mail;
 use crate::databases::{Database, Databases, databases};
-use crate::heartbeat;
+use crate::clock::Clock;
+use crate::heartbeat::{self, Reading};
 use crate::ledger::Versioned;
 use crate::tasks::Verifier;
 use crate::watch::{
-    Evidence, Findings, MailOutcome, Notice, Standing, WatchAnswer, WatchReport, WatchState,
+    Evidence, Findings, Life, MailOutcome, Notice, Standing, WatchAnswer, WatchReport, WatchState,
     standing,
 };
 use crate::words::in_words;
@@ -28,12 +29,15 @@ impl Verifier {
         let mut reports = Vec::new();
         for database in &found {
             // Each at its own time: many slow databases may outlast a claim's lease.
-            reports.push(self.watch_one(database, Timestamp::now()).await);
+            reports.push(self.watch_one(database).await);
         }
         Ok(WatchAnswer { watched_at, databases: reports })
     }
 
-    async fn watch_one(&self, database: &Database, now: Timestamp) -> WatchReport {
+    async fn watch_one(&self, database: &Database) -> WatchReport {
+        let ours = Timestamp::now();
+        let clock = Clock::of(&*database.store, ours).await;
+        let now = clock.corrected(ours);
         let mut report = WatchReport {
             database: database.name.clone(),
             state: None,
@@ -49,7 +53,13 @@ impl Verifier {
             Err(error) => Err(error),
         };
         let pass = self.ledger.last_pass(&place).await.map_err(in_words);
-        let evidence = evidence(&*database.store).await.map_err(in_words);
+        let seen = seen.map(|seen| Versioned {
+            state: seen.state.filter(|state| !state.is_to_come(now)),
+            ..seen
+        });
+        let read = evidence(&*database.store, now).await.map_err(in_words);
+        let problem = read.as_ref().ok().and_then(|(_, problem)| problem.clone());
+        let evidence = read.map(|(evidence, _)| evidence);
         report.last_pass = pass.as_ref().ok().and_then(Option::as_ref).map(|pass| pass.finished_at);
         let first_seen = seen
             .as_ref()
@@ -61,9 +71,13 @@ impl Verifier {
             ..evidence.as_ref().cloned().unwrap_or_default()
         };
         let stale = &self.config.stale;
-        let judgement =
+        let mut judgement =
             standing(now, first_seen, &judged, stale.after.get(), stale.proof_after.get());
-        let life_known = evidence.is_ok();
+        let unusable = problem.is_some()
+            && evidence.as_ref().is_ok_and(|evidence| evidence.heartbeat.is_none());
+        // A heartbeat that cannot be read leaves only the objects to tell: no new ones is a sign, new ones are none.
+        let stopped = judgement.life == Life::Dead && judged.newest_object.is_some();
+        let life_known = evidence.is_ok() && (!unusable || stopped);
         report.state = life_known.then_some(judgement.life);
         // Without the ledger, neither the last PASS nor the first sight is known.
         let proof_known = seen.is_ok() && pass.is_ok();
@@ -75,6 +89,11 @@ impl Verifier {
                 .cloned()
                 .collect();
         detail.dedup();
+        detail.extend(clock.fault());
+        match problem {
+            Some(problem) if life_known => judgement.life_detail.push_str(&format!("; {problem}")),
+            problem => detail.extend(problem),
+        }
         if life_known {
             detail.insert(0, judgement.life_detail.clone());
         }
@@ -187,8 +206,20 @@ fn unlisted(url: String, error: Option<StoreError>) -> WatchReport {
 }
 
 /// The heartbeat; where there is none, the newest object (which costs a listing).
-async fn evidence(store: &dyn Store) -> anyhow::Result<Evidence> {
-    let heartbeat = heartbeat::read(store).await?;
+///
+/// With it goes what is wrong with the heartbeat.
+async fn evidence(
+    store: &dyn Store,
+    now: Timestamp,
+) -> anyhow::Result<(Evidence, Option<String>)> {
+    let Reading { heartbeat, problem, behind } = heartbeat::read(store, now).await?;
+    let problem = problem.or_else(|| {
+        (!behind.is_zero()).then(|| {
+            format!(
+                "the heartbeat came {behind:#} after the time that it bears: the server's clock is behind, or this is a copy"
+            )
+        })
+    });
     let mut newest_object = None;
     if heartbeat.is_none() {
         for chain in store.chains().await? {
@@ -201,5 +232,5 @@ async fn evidence(store: &dyn Store) -> anyhow::Result<Evidence> {
             newest_object = newest_object.max(objects.iter().map(|object| object.modified).max());
         }
     }
-    Ok(Evidence { heartbeat, newest_object, last_pass: None })
+    Ok((Evidence { heartbeat, newest_object, last_pass: None }, problem))
 }

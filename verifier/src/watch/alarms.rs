@@ -8,6 +8,8 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::clock::TOLERANCE;
+
 /// How long a claimed mail is left to its sender: well above the time that sending takes.
 const LEASE: SignedDuration = SignedDuration::from_mins(3);
 
@@ -88,10 +90,18 @@ impl WatchState {
         Self { first_seen: now, life: None, proof: None, claim: None }
     }
 
+    /// Whether it was first watched by a clock that was ahead: nothing would be overdue until that time comes.
+    #[must_use]
+    pub fn is_to_come(&self, now: Timestamp) -> bool {
+        self.first_seen.duration_since(now) > TOLERANCE
+    }
+
     /// What must be mailed now; nothing while another sender holds a claim.
     #[must_use]
     pub fn due(&self, now: Timestamp, findings: Findings, remind_every: Duration) -> Vec<Notice> {
-        if self.claim.as_ref().is_some_and(|claim| claim.until > now) {
+        // One that ends later than any that begins now was made by a wrong clock.
+        let latest = now.saturating_add(LEASE + TOLERANCE).unwrap_or(Timestamp::MAX);
+        if self.claim.as_ref().is_some_and(|claim| claim.until > now && claim.until <= latest) {
             return Vec::new();
         }
         let alarms =
@@ -137,9 +147,10 @@ fn stage(
     match (raised, wrong?) {
         (None, true) => Some(Stage::Began),
         (Some(raised), true) => {
-            let quiet =
-                Duration::try_from(now.duration_since(raised.mailed_at)).unwrap_or(Duration::ZERO);
-            (quiet >= remind_every).then_some(Stage::Reminder)
+            let since = now.duration_since(raised.mailed_at);
+            let quiet = Duration::try_from(since).unwrap_or(Duration::ZERO);
+            // Mailed by a clock that was ahead: not silent until that time comes.
+            (quiet >= remind_every || -since > TOLERANCE).then_some(Stage::Reminder)
         }
         (Some(_), false) => Some(Stage::Recovered),
         (None, false) => None,
@@ -205,6 +216,18 @@ mod tests {
         let state = WatchState::new(at(0)).claimed(at(5), "first");
         assert!(state.due(at(7), wrong(true, true), REMIND).is_empty());
         assert_eq!(state.due(at(8), wrong(true, true), REMIND).len(), 2, "its sender died");
+    }
+
+    #[test]
+    fn what_a_clock_that_was_ahead_left_behind_silences_nothing() {
+        let far = at(1_000_000);
+        let began = [Notice { alarm: Alarm::Life, stage: Stage::Began }];
+        let state = WatchState::new(far).claimed(far, "died").settled(far, &began);
+        assert!(state.is_to_come(at(0)) && !state.is_to_come(far));
+        let due = state.claimed(far, "died").due(at(0), wrong(true, false), REMIND);
+        assert_eq!(due, [Notice { alarm: Alarm::Life, stage: Stage::Reminder }]);
+        let seconds_apart = state.settled(at(1), &began);
+        assert!(seconds_apart.due(at(0), wrong(true, false), REMIND).is_empty());
     }
 
     #[test]

@@ -6,6 +6,9 @@ use jiff::Timestamp;
 use replica::documents::Heartbeat;
 use serde::Serialize;
 
+use crate::clock::TOLERANCE;
+use crate::heartbeat;
+
 /// What shipping looks like from the bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -44,7 +47,7 @@ impl std::fmt::Display for Life {
 pub struct Evidence {
     /// The heartbeat, where there is one.
     pub heartbeat: Option<Heartbeat>,
-    /// The newest object's time, looked for only where there is no heartbeat.
+    /// The newest object's time, looked for only where there is no heartbeat that can be used.
     pub newest_object: Option<Timestamp>,
     /// When the last drill that passed ended.
     pub last_pass: Option<Timestamp>,
@@ -78,6 +81,9 @@ pub fn standing(
 ) -> Standing {
     let (life, life_detail) = match (&evidence.heartbeat, evidence.newest_object) {
         (Some(heartbeat), _) => by_heartbeat(now, first_seen, heartbeat, stale_after),
+        (None, Some(newest)) if is_to_come(now, newest) => {
+            (Life::Dead, format!("no heartbeat, and the newest object is of {newest}: {TO_COME}"))
+        }
         (None, Some(newest)) if age(now, newest) <= stale_after => {
             (Life::Fresh, format!("no heartbeat; the newest object is of {newest}"))
         }
@@ -91,8 +97,9 @@ pub fn standing(
     };
     let pending = life == Life::Fresh
         && evidence.heartbeat.as_ref().is_some_and(|heartbeat| heartbeat.synced_at.is_none());
-    let proof_overdue = age(now, evidence.last_pass.unwrap_or(first_seen)) > proof_after;
-    let proof_detail = match evidence.last_pass {
+    let last_pass = evidence.last_pass.filter(|pass| !is_to_come(now, *pass));
+    let proof_overdue = age(now, last_pass.unwrap_or(first_seen)) > proof_after;
+    let proof_detail = match last_pass {
         Some(pass) => format!("last PASS {pass}"),
         None => format!("never passed a drill (watched since {first_seen})"),
     };
@@ -108,6 +115,9 @@ fn by_heartbeat(
     let error = heartbeat.last_error.as_ref().map(|error| format!("; its last error: {error}"));
     let error = error.unwrap_or_default();
     let written = heartbeat.written_at;
+    if is_to_come(now, written) {
+        return (Life::Dead, format!("the last heartbeat is of {written}: {TO_COME}{error}"));
+    }
     if age(now, written) > stale_after {
         return (Life::Dead, format!("the last heartbeat is of {written}{error}"));
     }
@@ -137,13 +147,18 @@ fn by_heartbeat(
 /// When the heartbeat's generation began, by the time in its id. One later than the heartbeat itself
 /// is not believed: it would be young for ever.
 fn began(heartbeat: &Heartbeat) -> Timestamp {
-    let uuid = heartbeat.generation.uuid();
-    uuid.get_timestamp()
-        .and_then(|time| i64::try_from(time.to_unix().0).ok())
-        .and_then(|seconds| Timestamp::from_second(seconds).ok())
+    heartbeat::began(heartbeat.generation)
         .filter(|began| *began <= heartbeat.written_at)
         .unwrap_or(Timestamp::MIN)
 }
+
+/// A time that no clock had yet, as far as clocks may differ: it would be recent for ever.
+fn is_to_come(now: Timestamp, then: Timestamp) -> bool {
+    then.duration_since(now) > TOLERANCE
+}
+
+const TO_COME: &str =
+    "that is yet to come, so it tells nothing of now (a clock was set back since, or it is forged)";
 
 /// How long ago; nothing for a time that is yet to come (clocks differ).
 fn age(now: Timestamp, then: Timestamp) -> Duration {
@@ -187,8 +202,10 @@ mod tests {
             (heartbeat(99, None, None), 90, Life::Fresh),
             (heartbeat(84, Some(84), Some(84)), 0, Life::Dead),
             (heartbeat(84, Some(20), Some(84)), 0, Life::Dead),
-            (heartbeat(120, Some(120), Some(120)), 0, Life::Fresh),
+            (heartbeat(105, Some(105), Some(105)), 0, Life::Fresh),
+            (heartbeat(106, Some(106), Some(106)), 0, Life::Dead),
             (object(90), 0, Life::Fresh),
+            (object(106), 0, Life::Dead),
             (object(84), 0, Life::Dead),
             (Evidence::default(), 100, Life::Dead),
         ] {
@@ -241,7 +258,7 @@ mod tests {
     fn proof_counts_from_the_last_pass_else_from_first_sight() {
         let day = 24 * 60;
         for (last_pass, first_seen, overdue) in
-            [(Some(0), 0, true), (Some(2 * day), 0, false), (None, 0, true), (None, 5 * day, false)]
+            [(Some(0), 0, true), (Some(2 * day), 0, false), (None, 0, true), (None, 5 * day, false), (Some(99 * day), 0, true)]
         {
             let evidence = Evidence { last_pass: last_pass.map(at), ..Evidence::default() };
             let standing = standing(at(9 * day), at(first_seen), &evidence, STALE, PROOF);

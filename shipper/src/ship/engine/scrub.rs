@@ -39,6 +39,11 @@ impl Schedule {
     pub(super) fn due(&self) -> Instant {
         self.due
     }
+
+    /// Begins by `now`, if none is under way.
+    pub(super) fn begin_by(&mut self, now: Instant) {
+        self.due = self.due.min(now);
+    }
 }
 
 impl Engine {
