@@ -71,7 +71,8 @@ mod tests {
 
     #[test]
     fn a_clock_that_is_set_is_noticed_and_one_that_is_corrected_is_not() {
-        let (now, monotonic) = ("2026-11-20T00:00:00Z".parse::<Timestamp>().unwrap(), Instant::now());
+        let (now, monotonic) =
+            ("2026-11-20T00:00:00Z".parse::<Timestamp>().unwrap(), Instant::now());
         let mut watch = ClockWatch::new(now, monotonic);
         let (mut day, mut passed) = (0, 0);
         for (by_day, by_time, was_set) in [

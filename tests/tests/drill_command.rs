@@ -265,7 +265,9 @@ fn a_heartbeat_of_the_future_keeps_nobody_from_looking() {
     beat["scrub"] = json!({"finished_at": future, "txid": "1", "mismatches": 0});
     // Stored an hour ago, as the store knows; and by a clock that came back since.
     let hour_ago = Timestamp::now() - SignedDuration::from_hours(1);
-    for (stored, words) in [(hour_ago, "the last heartbeat is of"), (future.parse().unwrap(), "yet to come")] {
+    for (stored, words) in
+        [(hour_ago, "the last heartbeat is of"), (future.parse().unwrap(), "yet to come")]
+    {
         let file = File::create(app.join("heartbeat.json")).unwrap();
         file.write_all_at(beat.to_string().as_bytes(), 0).unwrap();
         file.set_modified(stored.into()).unwrap();

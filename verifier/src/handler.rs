@@ -267,6 +267,7 @@ mod tests {
             detail: String::new(),
             proof_overdue: Some(false),
             last_pass: None,
+            other_host: None,
             mail: MailOutcome::None,
         };
         let unread = WatchReport {

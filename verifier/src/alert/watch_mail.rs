@@ -21,6 +21,8 @@ pub fn watch_mail(
             ("shipping".to_owned(), format!("{} ({})", standing.life, standing.life_detail)),
             ("proof".to_owned(), standing.proof_detail.clone()),
         ];
+        let hosts = standing.other_host.clone();
+        page.facts.extend(hosts.map(|hosts| ("hosts".to_owned(), hosts)));
     }
     page.facts.push(("database".to_owned(), url.to_owned()));
     page.into_mail()
@@ -35,6 +37,9 @@ fn headline(notice: Notice, standing: Option<&Standing>) -> String {
         (Alarm::Proof, Stage::Began) => "no recent proof".to_owned(),
         (Alarm::Proof, Stage::Reminder) => "still no recent proof".to_owned(),
         (Alarm::Proof, Stage::Recovered) => "proven again".to_owned(),
+        (Alarm::TwoShippers, Stage::Began) => "two hosts ship it".to_owned(),
+        (Alarm::TwoShippers, Stage::Reminder) => "two hosts still ship it".to_owned(),
+        (Alarm::TwoShippers, Stage::Recovered) => "one host ships it".to_owned(),
     }
 }
 
@@ -47,6 +52,14 @@ fn advice(notice: Notice) -> &'static str {
              HINT: on the server, look at `systemctl status shipper` and its journal."
         }
         (Alarm::Proof, Stage::Recovered) => "A drill has passed.",
+        (Alarm::TwoShippers, Stage::Recovered) => {
+            "The other host has not been seen for a while. What it shipped stays restorable by its generation."
+        }
+        (Alarm::TwoShippers, _) => {
+            "Two hosts ship a database to the same place, each into a generation of its own: the newest state is that of \
+             whichever writes last.\n\
+             HINT: stop the shipper on the host that should not (a clone, an old server), or give it a prefix of its own."
+        }
         (Alarm::Proof, _) => {
             "No drill of this database has passed for longer than [stale] proof_after.\n\
              HINT: run `verifier drill` for it, and look why the scheduled drills do not pass."
@@ -64,6 +77,7 @@ mod tests {
             life,
             life_detail: "the last heartbeat is of <then>".to_owned(),
             pending: false,
+            other_host: None,
             proof_overdue: false,
             proof_detail: "last PASS".to_owned(),
         }

@@ -27,8 +27,7 @@ pub fn point(restored_at: Timestamp, now: Timestamp, before: Option<&Record>) ->
     }
     // One of the future was recorded by a clock that was wrong, and proves nothing of a time.
     let past = |time: &Timestamp| time.duration_since(now) <= TOLERANCE;
-    let proven =
-        before.and_then(|before| Some((before, before.point.restored_at.filter(past)?)));
+    let proven = before.and_then(|before| Some((before, before.point.restored_at.filter(past)?)));
     let Some((pass, proven)) = proven else {
         return Check::new(NAME, Status::Pass, format!("{restored_at} is not in the future"));
     };

@@ -203,7 +203,9 @@ async fn attempt(request: &Request<'_>, draft: &mut Draft) -> Result<Option<Prov
     }
     draft.note_findings(subject.content().await);
     let lag = latest.then(|| match &copied {
-        Copied::Ltx(selected, restored) => draft.note_lag(selected, restored, reading.as_ref().ok()),
+        Copied::Ltx(selected, restored) => {
+            draft.note_lag(selected, restored, reading.as_ref().ok())
+        }
         Copied::V03(selected, _) => draft.note_lag_v03(selected),
     });
     match rules {
@@ -253,11 +255,18 @@ async fn durable_point(
     if witness.as_ref().is_some_and(|witness| Chain::Generation(witness.generation) != chain) {
         // A new generation may have begun between the reading of the heartbeat and the listing.
         witness = match heartbeat::read(&*request.store, Timestamp::now()).await {
-            Ok(newer) => newer
-                .heartbeat
-                .filter(|newer| Chain::Generation(newer.generation) != chain),
+            Ok(newer) => {
+                newer.heartbeat.filter(|newer| Chain::Generation(newer.generation) != chain)
+            }
             Err(error) => return unreadable(&in_words(error)),
         };
+    }
+    // It may be older than the newest generation for longer: it is written after it, or cannot be.
+    if let Some(&seen) = witnesses(witness.as_ref(), None).first()
+        && seen.0 != chain
+        && unlisted::holds(&*request.store, seen).await
+    {
+        witness = None;
     }
     checks::durable_point(&DurablePoint {
         chain,
@@ -271,8 +280,9 @@ async fn durable_point(
 /// What was seen in the bucket before, and by whom.
 fn witnesses(heartbeat: Option<&Heartbeat>, last_pass: Option<&Receipt>) -> Vec<Seen> {
     let beat = heartbeat.and_then(|beat| Some((Chain::Generation(beat.generation), beat.txid?)));
-    let pass = last_pass
-        .and_then(|pass| Some((pass.generation.map_or(Chain::Root, Chain::Generation), pass.txid?)));
+    let pass = last_pass.and_then(|pass| {
+        Some((pass.generation.map_or(Chain::Root, Chain::Generation), pass.txid?))
+    });
     beat.into_iter().chain(pass).collect()
 }
 

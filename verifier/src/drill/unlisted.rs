@@ -31,10 +31,23 @@ pub(super) async fn excuse(check: Check, store: &dyn Store, witnesses: &[Seen]) 
     check
 }
 
+/// Whether a chain leads to what was seen of it: that another chain is the latest by now loses nothing then.
+pub(super) async fn holds(store: &dyn Store, seen: Seen) -> bool {
+    let (chain, txid) = seen;
+    match Inventory::read(store, chain).await {
+        Ok(inventory) => end(&ranges(&inventory)) >= Some(txid),
+        Err(_) => false,
+    }
+}
+
+fn ranges(inventory: &Inventory) -> Vec<TxidRange> {
+    inventory.files.iter().map(|file| file.txids).collect()
+}
+
 /// The first object on the way to `txid` that is not listed, if it is there all the same.
 async fn unlisted(store: &dyn Store, chain: Chain, txid: Txid) -> Option<String> {
     let inventory = Inventory::read(store, chain).await.ok()?;
-    let listed: Vec<TxidRange> = inventory.files.iter().map(|file| file.txids).collect();
+    let listed = ranges(&inventory);
     let next = end(&listed).map_or(Txid::FIRST, Txid::next);
     for (level, txids) in [
         (Level::SNAPSHOT, TxidRange::single(Txid::FIRST)),

@@ -315,8 +315,8 @@ impl Ledger for DynamoDbLedger {
         seen: u64,
         next: &WatchState,
     ) -> Result<bool, LedgerError> {
-        let watch = serde_json::to_string(next)
-            .map_err(|error| self.content(place.name(), error))?;
+        let watch =
+            serde_json::to_string(next).map_err(|error| self.content(place.name(), error))?;
         // The item may exist without a version: a PASS was recorded before the first watch.
         let (condition, seen_value) = match seen {
             0 => ("attribute_not_exists(version)", None),

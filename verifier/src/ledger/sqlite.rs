@@ -209,7 +209,8 @@ impl Ledger for SqliteLedger {
     }
 
     async fn last_pass(&self, place: &Place) -> Result<Option<Receipt>, LedgerError> {
-        let text = self.text_of(place, "read last PASS", "SELECT last_pass FROM place WHERE url = ?1")?;
+        let text =
+            self.text_of(place, "read last PASS", "SELECT last_pass FROM place WHERE url = ?1")?;
         self.parsed(place, text)
     }
 
@@ -350,10 +351,7 @@ mod tests {
         let second = first.claimed(first.first_seen, "second");
         let app = &Place::new("file:///r/app", "app");
         assert_eq!(ledger.watch_state(app).await.unwrap(), Versioned { version: 0, state: None });
-        assert!(
-            !ledger.replace_watch_state(app, 3, &first).await.unwrap(),
-            "no row has version 3"
-        );
+        assert!(!ledger.replace_watch_state(app, 3, &first).await.unwrap(), "no row has version 3");
         assert!(ledger.replace_watch_state(app, 0, &first).await.unwrap());
         assert!(!other.replace_watch_state(app, 0, &second).await.unwrap(), "came too late");
         assert!(other.replace_watch_state(app, 1, &second).await.unwrap());

@@ -184,7 +184,9 @@ async fn survey(database: &Database) -> Result<(Option<Heartbeat>, Vec<Inventory
     let store: &dyn Store = &*database.store;
     let unknown = |words: String| Check::new("heartbeat", Status::Error, words);
     let heartbeat = match heartbeat::read(store, Timestamp::now()).await {
-        Ok(Reading { heartbeat: None, problem: Some(problem), .. }) => return Err(unknown(problem)),
+        Ok(Reading { heartbeat: None, problem: Some(problem), .. }) => {
+            return Err(unknown(problem));
+        }
         Ok(reading) => reading.heartbeat,
         Err(error) => return Err(unknown(in_words(error))),
     };

@@ -93,7 +93,9 @@ impl Verifier {
         self.ledger.adopt(&place, adopt).await?;
         let (db, url) = (place.name(), place.url());
         match adopt {
-            Adopt::Everything => tracing::info!(db, url, "the ledger's rows of this name are now those of this URL"),
+            Adopt::Everything => {
+                tracing::info!(db, url, "the ledger's rows of this name are now those of this URL")
+            }
             Adopt::Pass => tracing::info!(
                 db,
                 url,

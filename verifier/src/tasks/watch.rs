@@ -5,8 +5,8 @@ use replica::restore::Inventory;
 use replica::store::{Store, StoreError};
 
 use crate::alert::watch_mail;
-use crate::databases::{Database, Databases, databases};
 use crate::clock::Clock;
+use crate::databases::{Database, Databases, databases};
 use crate::heartbeat::{self, Reading};
 use crate::ledger::Versioned;
 use crate::tasks::Verifier;
@@ -44,6 +44,7 @@ impl Verifier {
             detail: String::new(),
             proof_overdue: None,
             last_pass: None,
+            other_host: None,
             mail: MailOutcome::None,
         };
         let place = database.place();
@@ -79,6 +80,7 @@ impl Verifier {
         let stopped = judgement.life == Life::Dead && judged.newest_object.is_some();
         let life_known = evidence.is_ok() && (!unusable || stopped);
         report.state = life_known.then_some(judgement.life);
+        report.other_host = judgement.other_host.clone();
         // Without the ledger, neither the last PASS nor the first sight is known.
         let proof_known = seen.is_ok() && pass.is_ok();
         report.proof_overdue = proof_known.then_some(judgement.proof_overdue);
@@ -103,6 +105,8 @@ impl Verifier {
                 // While the first snapshot is under way, an open alarm neither ends nor goes on.
                 life: report.state.filter(|_| !judgement.pending).map(|life| life.is_bad()),
                 proof: report.proof_overdue,
+                // Who else ships it, only a heartbeat tells.
+                two_shippers: judged.heartbeat.as_ref().map(|_| report.other_host.is_some()),
             };
             let shown = life_known.then_some(&judgement);
             report.mail = self.tell(database, now, seen, findings, shown).await;
@@ -201,6 +205,7 @@ fn unlisted(url: String, error: Option<StoreError>) -> WatchReport {
         detail,
         proof_overdue: None,
         last_pass: None,
+        other_host: None,
         mail: MailOutcome::None,
     }
 }
@@ -208,10 +213,7 @@ fn unlisted(url: String, error: Option<StoreError>) -> WatchReport {
 /// The heartbeat; where there is none, the newest object (which costs a listing).
 ///
 /// With it goes what is wrong with the heartbeat.
-async fn evidence(
-    store: &dyn Store,
-    now: Timestamp,
-) -> anyhow::Result<(Evidence, Option<String>)> {
+async fn evidence(store: &dyn Store, now: Timestamp) -> anyhow::Result<(Evidence, Option<String>)> {
     let Reading { heartbeat, problem, behind } = heartbeat::read(store, now).await?;
     let problem = problem.or_else(|| {
         (!behind.is_zero()).then(|| {

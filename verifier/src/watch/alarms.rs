@@ -21,6 +21,9 @@ pub enum Alarm {
     Life,
     /// No recent PASS.
     Proof,
+    /// Two hosts ship it.
+    #[serde(rename = "two_shippers")]
+    TwoShippers,
 }
 
 /// An alarm that was mailed and has not ended.
@@ -50,6 +53,9 @@ pub struct WatchState {
     pub life: Option<Raised>,
     /// The alarm for a missing proof.
     pub proof: Option<Raised>,
+    /// The alarm for two hosts that ship it.
+    #[serde(default)]
+    pub two_shippers: Option<Raised>,
     /// The mail being sent.
     pub claim: Option<Claim>,
 }
@@ -61,6 +67,8 @@ pub struct Findings {
     pub life: Option<bool>,
     /// No recent PASS.
     pub proof: Option<bool>,
+    /// Two hosts ship it.
+    pub two_shippers: Option<bool>,
 }
 
 /// Where an alarm stands.
@@ -87,7 +95,7 @@ impl WatchState {
     /// The state at first sight.
     #[must_use]
     pub fn new(now: Timestamp) -> Self {
-        Self { first_seen: now, life: None, proof: None, claim: None }
+        Self { first_seen: now, life: None, proof: None, two_shippers: None, claim: None }
     }
 
     /// Whether it was first watched by a clock that was ahead: nothing would be overdue until that time comes.
@@ -104,8 +112,11 @@ impl WatchState {
         if self.claim.as_ref().is_some_and(|claim| claim.until > now && claim.until <= latest) {
             return Vec::new();
         }
-        let alarms =
-            [(Alarm::Life, self.life, findings.life), (Alarm::Proof, self.proof, findings.proof)];
+        let alarms = [
+            (Alarm::Life, self.life, findings.life),
+            (Alarm::Proof, self.proof, findings.proof),
+            (Alarm::TwoShippers, self.two_shippers, findings.two_shippers),
+        ];
         let notice = |(alarm, raised, wrong)| {
             stage(now, raised, wrong, remind_every).map(|stage| Notice { alarm, stage })
         };
@@ -127,6 +138,7 @@ impl WatchState {
             let alarm = match notice.alarm {
                 Alarm::Life => &mut next.life,
                 Alarm::Proof => &mut next.proof,
+                Alarm::TwoShippers => &mut next.two_shippers,
             };
             *alarm = match notice.stage {
                 Stage::Began => Some(Raised { since: now, mailed_at: now }),
@@ -172,7 +184,11 @@ mod tests {
     }
 
     fn wrong(life: bool, proof: bool) -> Findings {
-        Findings { life: Some(life), proof: Some(proof) }
+        Findings { life: Some(life), proof: Some(proof), ..Findings::default() }
+    }
+
+    fn two(shippers: bool) -> Findings {
+        Findings { two_shippers: Some(shippers), ..Findings::default() }
     }
 
     /// One watch by one watcher, everything going well.
@@ -186,7 +202,7 @@ mod tests {
 
     #[test]
     fn transitions() {
-        use Alarm::{Life, Proof};
+        use Alarm::{Life, Proof, TwoShippers};
         use Stage::{Began, Recovered, Reminder};
         let mut state = WatchState::new(at(0));
         let day = 24 * 60;
@@ -194,7 +210,7 @@ mod tests {
             (0, wrong(false, false), vec![]),
             (5, wrong(true, false), vec![(Life, Began)]),
             (10, wrong(true, false), vec![]),
-            (15, Findings { life: None, proof: Some(true) }, vec![(Proof, Began)]),
+            (15, Findings { proof: Some(true), ..Findings::default() }, vec![(Proof, Began)]),
             (5 + day, wrong(true, true), vec![(Life, Reminder)]),
             (10 + day, wrong(true, true), vec![]),
             (15 + day, wrong(false, true), vec![(Life, Recovered), (Proof, Reminder)]),
@@ -202,6 +218,9 @@ mod tests {
             (25 + day, wrong(false, false), vec![(Proof, Recovered)]),
             (30 + day, wrong(false, false), vec![]),
             (35 + day, wrong(true, true), vec![(Life, Began), (Proof, Began)]),
+            (40 + day, two(true), vec![(TwoShippers, Began)]),
+            (45 + day, two(true), vec![]),
+            (50 + day, two(false), vec![(TwoShippers, Recovered)]),
         ] {
             let said: Vec<_> = watch(&mut state, minute, findings)
                 .iter()
@@ -283,7 +302,7 @@ mod tests {
                     Step::World(wrong) => world = wrong,
                     Step::Wait(minutes) => minute += minutes,
                     Step::Read(who) => {
-                        let findings = Findings { life: Some(world), proof: None };
+                        let findings = Findings { life: Some(world), ..Findings::default() };
                         watchers[who] = Watcher { read: Some((version, row.clone(), findings)), claimed: None };
                     }
                     Step::Claim(who) => {

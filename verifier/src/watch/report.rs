@@ -33,6 +33,8 @@ pub struct WatchReport {
     pub proof_overdue: Option<bool>,
     /// When the last drill that passed ended.
     pub last_pass: Option<Timestamp>,
+    /// Which two hosts ship it, where that is so.
+    pub other_host: Option<String>,
     /// The mail.
     pub mail: MailOutcome,
 }
@@ -47,13 +49,15 @@ pub struct WatchAnswer {
 }
 
 impl WatchAnswer {
-    /// 1 when one is stuck or dead or its proof is overdue; else 3 when something could not be found
+    /// 1 when one is stuck or dead, shipped by two hosts, or its proof is overdue; else 3 when something could not be found
     /// out, a mail could not be sent, or nothing is there to watch; else 0.
     #[must_use]
     pub fn exit(&self) -> Exit {
         let any = |wrong: fn(&WatchReport) -> bool| self.databases.iter().any(wrong);
         if any(|report| {
-            report.state.is_some_and(Life::is_bad) || report.proof_overdue == Some(true)
+            report.state.is_some_and(Life::is_bad)
+                || report.proof_overdue == Some(true)
+                || report.other_host.is_some()
         }) {
             Exit::Fails
         } else if self.is_blind() || self.mail_failed() {
@@ -91,7 +95,12 @@ impl WatchAnswer {
                     if overdue { format!("PROOF OVERDUE, {pass}") } else { pass }
                 }
             };
-            text.push_str(&format!("{}  {state}  {proof}  ({})\n", report.database, report.detail));
+            let hosts = report.other_host.as_ref();
+            let hosts = hosts.map_or(String::new(), |hosts| format!("  TWO HOSTS: {hosts}"));
+            text.push_str(&format!(
+                "{}  {state}{hosts}  {proof}  ({})\n",
+                report.database, report.detail
+            ));
         }
         text
     }
@@ -114,6 +123,7 @@ mod tests {
             detail: String::new(),
             proof_overdue,
             last_pass: None,
+            other_host: None,
             mail,
         }
     }
@@ -131,6 +141,7 @@ mod tests {
             (report(fresh, Some(false), failed), false, Exit::Inconclusive),
             (report(fresh, Some(true), none), false, Exit::Fails),
             (report(dead, None, none), true, Exit::Fails),
+            (WatchReport { other_host: Some("a and b".into()), ..well() }, false, Exit::Fails),
         ] {
             let answer = answer(vec![well(), other]);
             assert_eq!((answer.is_blind(), answer.exit()), (blind, exit), "{answer:?}");

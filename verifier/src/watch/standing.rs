@@ -62,6 +62,8 @@ pub struct Standing {
     pub life_detail: String,
     /// The first snapshot is under way: it is too early to say that `life` is well or not.
     pub pending: bool,
+    /// Which two hosts ship it, where another one than the heartbeat's was seen lately.
+    pub other_host: Option<String>,
     /// No PASS for longer than allowed.
     pub proof_overdue: bool,
     /// Why this is said of it.
@@ -103,7 +105,21 @@ pub fn standing(
         Some(pass) => format!("last PASS {pass}"),
         None => format!("never passed a drill (watched since {first_seen})"),
     };
-    Standing { life, life_detail, pending, proof_overdue, proof_detail }
+    let beat = evidence.heartbeat.as_ref();
+    let other_host = beat.and_then(|beat| other_host(now, beat, stale_after));
+    Standing { life, life_detail, pending, other_host, proof_overdue, proof_detail }
+}
+
+/// Two hosts that ship one database, as far as the one that wrote the heartbeat saw the other lately.
+fn other_host(now: Timestamp, heartbeat: &Heartbeat, stale_after: Duration) -> Option<String> {
+    let other = heartbeat.other_host.as_ref()?;
+    let lately = age(now, other.written_at) <= stale_after && !is_to_come(now, other.written_at);
+    lately.then(|| {
+        format!(
+            "{} ships generation {}, and {} ships generation {} (seen at {})",
+            heartbeat.host, heartbeat.generation, other.host, other.generation, other.written_at
+        )
+    })
 }
 
 fn by_heartbeat(
@@ -168,6 +184,8 @@ fn age(now: Timestamp, then: Timestamp) -> Duration {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+
+    use replica::documents::OtherHost;
 
     use super::*;
 
@@ -255,11 +273,30 @@ mod tests {
     }
 
     #[test]
+    fn another_host_is_told_while_it_was_seen_lately() {
+        for (minute, told) in [(99, true), (85, true), (84, false), (110, false)] {
+            let mut evidence = heartbeat(99, Some(99), Some(99));
+            let beat = evidence.heartbeat.as_mut().unwrap();
+            beat.other_host = Some(OtherHost {
+                host: "clone".to_owned(),
+                generation: beat.generation,
+                written_at: at(minute),
+            });
+            let standing = standing(at(100), at(0), &evidence, STALE, PROOF);
+            assert_eq!(standing.other_host.is_some(), told, "{minute}");
+        }
+    }
+
+    #[test]
     fn proof_counts_from_the_last_pass_else_from_first_sight() {
         let day = 24 * 60;
-        for (last_pass, first_seen, overdue) in
-            [(Some(0), 0, true), (Some(2 * day), 0, false), (None, 0, true), (None, 5 * day, false), (Some(99 * day), 0, true)]
-        {
+        for (last_pass, first_seen, overdue) in [
+            (Some(0), 0, true),
+            (Some(2 * day), 0, false),
+            (None, 0, true),
+            (None, 5 * day, false),
+            (Some(99 * day), 0, true),
+        ] {
             let evidence = Evidence { last_pass: last_pass.map(at), ..Evidence::default() };
             let standing = standing(at(9 * day), at(first_seen), &evidence, STALE, PROOF);
             assert_eq!(standing.proof_overdue, overdue, "{last_pass:?} {first_seen}");
