@@ -355,9 +355,9 @@ fn a_database_that_was_wiped_fails() {
 #[test]
 fn two_replicas_with_a_database_of_one_name_share_no_alarm_and_no_proof() {
     let world = Surroundings::new().unwrap();
-    world.copy_replica(&fixture("v05-file").join("replica"), "a/app").unwrap();
-    write_heartbeat(&world.replica("a/app"), "1a", 0).unwrap();
-    write_heartbeat(&world.replica("b/app"), "1a", 3600).unwrap();
+    ship_snapshot(&world.replica("a/app"), PARENT_AND_CHILD, |_| ()).unwrap();
+    write_heartbeat(&world.replica("a/app"), "1", 0).unwrap();
+    write_heartbeat(&world.replica("b/app"), "1", 3600).unwrap();
     assert_eq!(world.drill(&[&world.url("a/app")], 0).unwrap()["verdict"], "PASS");
     let watch = |replica: &str, exit| -> Value {
         let mut command = world.verifier().unwrap();

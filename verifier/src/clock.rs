@@ -77,6 +77,6 @@ mod tests {
             assert_eq!(clock.fault().is_some(), said, "{ahead}");
         }
         let fault = Clock::between(store - SignedDuration::from_mins(10), store).fault().unwrap();
-        assert!(fault.contains("10 minutes behind the store's"), "{fault}");
+        assert!(fault.contains("10m behind the store's"), "{fault}");
     }
 }

@@ -192,6 +192,8 @@ async fn attempt(request: &Request<'_>, draft: &mut Draft) -> Result<Option<Prov
     if latest {
         let check = match &copied {
             Copied::Ltx(selected, restored) => {
+                let chosen = rules.as_ref().ok().and_then(|rules| rules.generation);
+                draft.record.checks.extend(checks::rivals(&selected.rivals, chosen, now));
                 let check = durable_point(request, selected, restored, &reading).await;
                 unlisted::excuse(check, store, &witnesses).await
             }

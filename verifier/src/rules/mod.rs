@@ -11,6 +11,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use glob::Pattern;
+use replica::format::GenerationId;
 use replica::operator::{FriendlyDuration, Usage, from_toml, usage};
 use replica::store::{Key, Store, StoreError, read_all};
 use serde::{Deserialize, Deserializer};
@@ -28,6 +29,8 @@ const ASSERTION_TIMEOUT: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Rules {
+    /// Of generations that were alive at once, the one that counts.
+    pub generation: Option<GenerationId>,
     /// `[[table]]`.
     #[serde(rename = "table")]
     pub tables: Vec<TableRule>,
