@@ -8,6 +8,7 @@ use std::io::Cursor;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
@@ -16,8 +17,8 @@ use replica::documents::Heartbeat;
 use replica::format::{Decoder, Level, Txid, TxidRange, merge};
 use replica::store::{Body, FileStore, Key, LtxAttributes, LtxKey, Store, read_all};
 use tokio::runtime::Runtime;
-use verifier::drill::ShowProgress;
-use verifier::sabotage::{Damage, Scratch, Stage, Trial, catalogue};
+use verifier::drill::{InProcess, ShowProgress};
+use verifier::sabotage::{Damage, Inspecting, Scratch, Stage, Trial, catalogue};
 
 use crate::drill_support::fixture;
 use crate::process::tool;
@@ -38,7 +39,9 @@ impl Theatre {
         let directory = tempfile::tempdir()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let silent: ShowProgress = Arc::new(|_| Arc::new(()));
-        let setting = Stage::set(store, (None, None), directory.path(), &silent);
+        let inspecting =
+            Inspecting { inspector: Arc::new(InProcess), at_most: Duration::from_secs(3600) };
+        let setting = Stage::set(store, (None, None), directory.path(), &silent, inspecting);
         let stage = runtime.block_on(setting)?;
         Ok(Self { stage, runtime, _directory: directory })
     }

@@ -178,6 +178,24 @@ pub fn ship_snapshot(replica: &Path, sql: &str, damage: impl Fn(&mut Vec<u8>)) -
     Ok(())
 }
 
+/// A call that SQLite computes for hours, and does not interrupt.
+pub const UNINTERRUPTIBLE: &str =
+    "instr(printf('%.*c', 16000000, 'a'), printf('%.*c', 8000000, 'a') || 'b')";
+
+/// As [`ship_snapshot`], a database with an index over such a call: that it was made is a lie of its bytes.
+pub fn ship_uninterruptible(replica: &Path) -> Result<()> {
+    let sql = "CREATE TABLE t(x, n INT); \
+        CREATE INDEX i ON t(instr(printf('%.*c', n & 16777215, 'a'), printf('%.*c', (n & 16777215) / 2, 'a') || x)); \
+        INSERT INTO t VALUES ('b', 0x01000000)";
+    ship_snapshot(replica, sql, |bytes| {
+        let cheap = [b'b', 1, 0, 0, 0];
+        let at = bytes.windows(cheap.len()).position(|window| window == cheap);
+        if let Some(number) = at.and_then(|at| bytes.get_mut(at + 2..at + 5)) {
+            number.copy_from_slice(&[0xf4, 0x24, 0]);
+        }
+    })
+}
+
 /// Writes a heartbeat of [`GENERATION`]: TXID, and times as minutes before now.
 pub fn write_heartbeat(replica: &Path, txid: &str, minutes_ago: i64) -> Result<()> {
     let at = Timestamp::from_second(Timestamp::now().as_second() - minutes_ago * 60)?;

@@ -301,6 +301,28 @@ impl Drop for Process {
     }
 }
 
+/// The children that a process has at this moment.
+#[must_use]
+pub fn children_of(id: u32) -> Vec<u32> {
+    let listed = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children"));
+    listed.unwrap_or_default().split_whitespace().filter_map(|id| id.parse().ok()).collect()
+}
+
+/// Files that a process has open although they have no name any more.
+#[must_use]
+pub fn nameless_files_of(id: u32) -> Vec<PathBuf> {
+    let open = std::fs::read_dir(format!("/proc/{id}/fd"));
+    let targets = open.into_iter().flatten().filter_map(Result::ok);
+    let targets = targets.filter_map(|entry| std::fs::read_link(entry.path()).ok());
+    targets.filter(|target| target.to_string_lossy().ends_with(" (deleted)")).collect()
+}
+
+/// What a process was called with; empty once it has ended.
+#[must_use]
+pub fn arguments_of(id: u32) -> Vec<u8> {
+    std::fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default()
+}
+
 /// A port on the loopback interface that nothing listens on at the moment.
 fn free_port() -> Result<u16> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("bind a port")?;

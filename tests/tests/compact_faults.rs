@@ -21,7 +21,7 @@ use seaworthy_tests::seed::seed;
 use seaworthy_tests::stores::file_root;
 use serde_json::Value;
 use verifier::compact::{Bench, Report, compact_chain, promote};
-use verifier::drill::{Asked, Proven, Request, drill};
+use verifier::drill::{Asked, InProcess, Proven, Request, drill};
 use verifier::record::{Status, Verdict};
 
 const FAULTS: [Fault; 6] =
@@ -173,7 +173,9 @@ async fn a_store_out_of_reach_is_not_asked_for_every_window() {
 
 /// A copy of the newest state that a drill has passed.
 async fn proven(store: &Arc<dyn Store>, temporary: &Path) -> Proven {
-    drill(&Request::new("app", Arc::clone(store), &Asked::LATEST, temporary)).await.proven.unwrap()
+    let (store, inspector) = (Arc::clone(store), Arc::new(InProcess));
+    let request = Request::new("app", store, &Asked::LATEST, temporary, inspector);
+    drill(&request).await.proven.unwrap()
 }
 
 #[tokio::test]

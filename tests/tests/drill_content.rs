@@ -30,8 +30,15 @@ fn replace(bytes: &mut [u8], from: &str, to: &str) {
     }
 }
 
-const CHECKS: [&str; 6] =
-    ["chain", "size", "integrity_check", "foreign_key_check", "schema", "tables"];
+const CHECKS: [&str; 7] = [
+    "chain",
+    "size",
+    "integrity_check",
+    "check_constraints",
+    "foreign_key_check",
+    "schema",
+    "tables",
+];
 
 #[test]
 fn every_kind_of_table_passes() {
@@ -164,4 +171,54 @@ fn what_is_no_sqlite_database_fails_and_says_what_it_may_be() {
         let said = detail(&record, "size");
         assert!(said.contains("no SQLite database\nHINT: is it encrypted"), "{what}: {said}");
     }
+}
+
+#[test]
+fn what_one_table_refuses_hides_no_damage_in_another() {
+    let sound =
+        "CREATE TABLE t(x); CREATE INDEX t_x ON t(x); INSERT INTO t VALUES ('a note in an index');";
+    let damaged = |bytes: &mut Vec<u8>| {
+        let at = bytes.windows(18).position(|window| window == b"a note in an index").unwrap();
+        bytes[at] = b'b';
+    };
+    type Change = fn(&mut Vec<u8>);
+    let cases: [(&str, &str, Change, &str, &str); 3] = [
+        (
+            "a value of 20 MB",
+            "CREATE TABLE long(x); INSERT INTO long VALUES (zeroblob(20000000));",
+            |_| (),
+            "pass",
+            "ok",
+        ),
+        (
+            "a key that memory cannot hold",
+            "CREATE TABLE long(x UNIQUE); INSERT INTO long VALUES (zeroblob(60000000));",
+            |_| (),
+            "unchecked",
+            "1 of 2 table(s) checked; only their structure (quick_check), 1: long",
+        ),
+        (
+            "a tokenizer of the application's",
+            "CREATE VIRTUAL TABLE notes USING fts5(x, tokenize='porter'); INSERT INTO notes VALUES ('a');",
+            |bytes| replace(bytes, "tokenize='porter'", "tokenize='appown'"),
+            "unchecked",
+            "6 of 7 table(s) checked; only that their rows can be read, 1: notes",
+        ),
+    ];
+    for (what, sql, change, expected, words) in cases {
+        let sql = format!("{sound} {sql}");
+        let record = drill(&sql, change, 0);
+        assert_eq!(status(&record, "integrity_check"), expected, "{what}: {record:#}");
+        assert!(detail(&record, "integrity_check").contains(words), "{what}: {record:#}");
+        let both = |bytes: &mut Vec<u8>| {
+            change(bytes);
+            damaged(bytes);
+        };
+        let record = drill(&sql, both, 1);
+        assert!(detail(&record, "integrity_check").contains("index t_x"), "{what}: {record:#}");
+    }
+    let broken = "PRAGMA ignore_check_constraints = ON; CREATE TABLE t(x CHECK (x > 0)); INSERT INTO t VALUES (-1);";
+    let record = drill(broken, |_| (), 1);
+    assert_eq!(status(&record, "check_constraints"), "fail", "{record:#}");
+    assert_eq!(detail(&record, "check_constraints"), "t row 1 breaks CHECK (x > 0)");
 }

@@ -13,7 +13,7 @@ use seaworthy_tests::drill_support::{Surroundings, copy_tree, expected, fixture}
 use seaworthy_tests::dump::{dump, sha256_of_lines};
 use seaworthy_tests::stores::file_root;
 use serde_json::{Map, Value};
-use verifier::drill::{Asked, Request, drill};
+use verifier::drill::{Asked, InProcess, Request, drill};
 use verifier::record::{Record, Verdict};
 
 /// The fixtures, and where in their folders the replica stands.
@@ -112,7 +112,7 @@ async fn drill_and_keep(world: &Surroundings, asked: &Asked, kept: &Path) -> Rec
     };
     let store = file_root(&world.replica("app")).await.as_database();
     let temporary = world.temporary();
-    let request = Request::new("app", store, asked, &temporary);
+    let request = Request::new("app", store, asked, &temporary, Arc::new(InProcess));
     drill(&Request { progress: Arc::new(keep), ..request }).await.record
 }
 

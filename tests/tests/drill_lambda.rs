@@ -6,8 +6,11 @@ use std::fs;
 use std::net::TcpListener;
 use std::time::Duration;
 
-use seaworthy_tests::drill_support::{MailServer, Surroundings, fixture, subject, write_heartbeat};
+use seaworthy_tests::drill_support::{
+    MailServer, Surroundings, fixture, ship_uninterruptible, subject, write_heartbeat,
+};
 use seaworthy_tests::lambda_runtime::Function;
+use seaworthy_tests::process::{children_of, nameless_files_of};
 use serde_json::json;
 
 const AMPLE: Duration = Duration::from_secs(600);
@@ -88,6 +91,28 @@ fn the_deadline_ends_a_drill_in_an_answer() {
     assert_eq!(world.recorded().unwrap().len(), 2);
     world.nothing_left().unwrap();
     assert_eq!(mails.take().len(), 2);
+}
+
+#[test]
+fn what_sqlite_does_not_interrupt_ends_at_the_deadline_and_leaves_nothing() {
+    let (world, mails) = (Surroundings::new().unwrap(), MailServer::start().unwrap());
+    ship_uninterruptible(&world.replica("evil")).unwrap();
+    world.copy_replica(&fixture("v05-file").join("replica"), "good").unwrap();
+    let function = function(&world, &mails);
+    for _ in 0..2 {
+        let event = json!({"task": "drill", "database": "evil"});
+        let record = function.invoke(&event, Duration::from_secs(4)).unwrap().unwrap();
+        assert_eq!(record["verdict"], "INCONCLUSIVE", "{record:#}");
+        let said = record["checks"].as_array().unwrap().iter().filter(|c| c["status"] == "error");
+        let said: Vec<_> = said.map(|check| check["detail"].as_str().unwrap()).collect();
+        assert!(said.iter().all(|detail| detail.starts_with("deadline reached")), "{said:?}");
+        assert!(children_of(function.process.id()).is_empty(), "what made the checks is gone");
+        assert!(nameless_files_of(function.process.id()).is_empty());
+        world.nothing_left().unwrap();
+    }
+    let event = json!({"task": "drill", "database": "good"});
+    let record = function.invoke(&event, AMPLE).unwrap().unwrap();
+    assert_eq!(record["verdict"], "PASS", "{record:#}");
 }
 
 #[test]

@@ -3,14 +3,15 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::fs;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use replica::store::{Chain, FileStore};
 use seaworthy_tests::drill_support::{
-    MailServer, Surroundings, detail, ship_snapshot, status, write_heartbeat,
+    MailServer, Surroundings, UNINTERRUPTIBLE, detail, ship_snapshot, status, write_heartbeat,
 };
 use seaworthy_tests::made_chain::{MadeChain, Recipe};
-use seaworthy_tests::process::run;
+use seaworthy_tests::process::{PATIENCE, Process, arguments_of, children_of, run};
 use serde_json::{Value, json};
 
 /// Ships a database made from `sql`, in the place of what was there.
@@ -59,6 +60,7 @@ fn rules_are_checked_and_their_values_recorded() {
         "point",
         "size",
         "integrity_check",
+        "check_constraints",
         "foreign_key_check",
         "schema",
         "tables",
@@ -262,4 +264,93 @@ async fn the_copy_is_the_source_where_checksum_and_scrub_say_so() {
         ("unchecked", &Value::Null)
     );
     assert!(detail(&record, "source_match").contains("has the database checksum of TXID"));
+}
+
+/// Two assertions, of which the first computes for hours, for as long as it may.
+fn rule_uninterruptible(world: &Surroundings, timeout: &str) {
+    ship(world, "CREATE TABLE t(x)");
+    rule(
+        world,
+        &format!(
+            "[[assert]]\nname = \"slow\"\nsql = \"SELECT {UNINTERRUPTIBLE}\"\nequals = 0\ntimeout = \"{timeout}\"\n\
+             [[assert]]\nname = \"other\"\nsql = \"SELECT 1\"\nequals = 1\n"
+        ),
+    );
+}
+
+#[test]
+fn what_sqlite_does_not_interrupt_ends_at_its_timeout_and_the_rest_is_answered() {
+    let world = Surroundings::new().unwrap();
+    rule_uninterruptible(&world, "1s");
+    let record = world.drill(&["app"], 3).unwrap();
+    assert_eq!(record["verdict"], "INCONCLUSIVE");
+    assert_eq!(status(&record, "assert: slow"), "error", "{record:#}");
+    let said = detail(&record, "assert: slow");
+    assert!(said.starts_with("did not end within 1 s, and was killed"), "{said}");
+    for check in ["integrity_check", "tables", "assert: other"] {
+        assert_eq!(status(&record, check), "pass", "{record:#}");
+    }
+}
+
+#[test]
+fn the_checks_process_is_confined_and_its_death_is_no_pass() {
+    let world = Surroundings::new().unwrap();
+    rule_uninterruptible(&world, "1h");
+    let mut command = world.verifier().unwrap();
+    command.args(["drill", "app", "--json"]);
+    let mut drill = Process::start(command).unwrap();
+    let read = |id: u32, file: &str| fs::read_to_string(format!("/proc/{id}/{file}"));
+    let (id, mut seen) = (drill.id(), None);
+    drill
+        .until(|| {
+            seen = children_of(id).into_iter().find_map(|id| {
+                let limits = read(id, "limits").ok()?;
+                let is_confined = limits.lines().any(|line| {
+                    line.starts_with("Max file size") && line.split_whitespace().nth(3) == Some("0")
+                });
+                is_confined.then(|| read(id, "environ").ok()).flatten()
+            });
+            seen.is_some()
+        })
+        .unwrap();
+    let environment = seen.unwrap();
+    assert!(!environment.contains("AWS_"), "it has no credentials: {environment}");
+    // As a fault of SQLite's would end it, whatever it is doing, until nothing is left to do.
+    while drill.check().is_ok() {
+        for id in children_of(id) {
+            let id = rustix::process::Pid::from_raw(i32::try_from(id).unwrap()).unwrap();
+            let _ = rustix::process::kill_process(id, rustix::process::Signal::SEGV);
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let output = drill.output();
+    assert!(output.contains("\"verdict\": \"INCONCLUSIVE\""), "{output}");
+    assert!(output.contains("ended in the middle of this one (signal: 11 (SIGSEGV)"), "{output}");
+    world.nothing_left().unwrap();
+}
+
+#[test]
+fn a_killed_drill_takes_the_checks_process_with_it() {
+    let world = Surroundings::new().unwrap();
+    rule_uninterruptible(&world, "1h");
+    let mut command = world.verifier().unwrap();
+    command.args(["drill", "app"]);
+    let mut drill = Process::start(command).unwrap();
+    let (id, mut child) = (drill.id(), None);
+    // Its limits come before it asks to die with the drill, and its answer after: by then it asks SQLite.
+    drill
+        .until(|| {
+            child = children_of(id).first().copied();
+            child.is_some_and(|child| {
+                arguments_of(child).starts_with(b"verifier\0inspect-copy\0")
+                    && fs::read_dir(format!("/proc/{child}/fd")).is_ok_and(|open| open.count() > 3)
+            })
+        })
+        .unwrap();
+    drill.kill().unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    while !arguments_of(child.unwrap()).is_empty() {
+        assert!(Instant::now() < deadline, "it lives on");
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }

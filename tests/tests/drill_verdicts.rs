@@ -15,7 +15,7 @@ use seaworthy_tests::progress::Fetched;
 use seaworthy_tests::s3_server::S3Server;
 use seaworthy_tests::stores::{file_root, litestreams_bucket};
 use serde_json::Value;
-use verifier::drill::{Asked, Request, drill};
+use verifier::drill::{Asked, InProcess, Request, drill};
 use verifier::record::{Status, Verdict};
 
 /// `verifier drill --json` of what is below `prod`.
@@ -111,7 +111,7 @@ async fn a_copy_that_has_no_room_is_refused_by_its_size_before_it_is_fetched() {
     let temporary = world.temporary();
     let request = Request {
         progress: Arc::new(move |_| -> Arc<dyn Progress> { shown.clone() }),
-        ..Request::new("app", store, &Asked::LATEST, &temporary)
+        ..Request::new("app", store, &Asked::LATEST, &temporary, Arc::new(InProcess))
     };
     let record = drill(&request).await.record;
     world.nothing_left().unwrap();

@@ -26,6 +26,8 @@ pub struct Config {
     pub alert: AlertConfig,
     /// When a database counts as stale.
     pub stale: StaleConfig,
+    /// How long a drill may take.
+    pub drill: DrillConfig,
     /// How `compact` works.
     pub compaction: CompactionConfig,
 }
@@ -95,6 +97,21 @@ impl Default for StaleConfig {
             after: Duration::from_secs(15 * 60).into(),
             proof_after: Duration::from_secs(8 * 24 * 3600).into(),
         }
+    }
+}
+
+/// `[drill]`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DrillConfig {
+    /// How long `drill` may take for all databases together, where nothing else ends it (in Lambda, the
+    /// function's timeout does), and a drill of `compact` and `sabotage`.
+    pub deadline: FriendlyDuration,
+}
+
+impl Default for DrillConfig {
+    fn default() -> Self {
+        Self { deadline: Duration::from_secs(6 * 3600).into() }
     }
 }
 

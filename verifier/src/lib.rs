@@ -38,9 +38,17 @@ use replica::store::S3Options;
 use crate::config::Config;
 use crate::tasks::Verifier;
 
-/// Runs as the Lambda where its runtime API is there, else from the command line.
+/// Makes checks where a drill started this as its child ([`drill::ChildProcess`]), runs as the Lambda where its runtime API is there, else from the command line.
 #[must_use]
 pub fn run() -> Exit {
+    // A child of a drill: before anything is configured, logged, or asked of anybody.
+    let mut arguments = std::env::args_os().skip(1);
+    if let (Some(subcommand), Some(copy), None) =
+        (arguments.next(), arguments.next(), arguments.next())
+        && subcommand == drill::SUBCOMMAND
+    {
+        return conclude(drill::answer(copy.as_ref()).map(|()| Exit::Holds));
+    }
     if std::env::var_os("AWS_LAMBDA_RUNTIME_API").is_some() {
         init_logging(LogFormat::Json, "info");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

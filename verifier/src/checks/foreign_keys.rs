@@ -1,11 +1,12 @@
 //! `foreign_key_check`: every reference has its row.
 //!
 //! Table by table, so that one declaration that SQLite cannot evaluate (a parent without the needed
-//! unique index: the application's schema, not the backup's fault) hides no other table.
+//! unique index: the application's schema, not the backup's fault), or anything else that it refuses, hides no other table.
 
 use rusqlite::Connection;
 
-use crate::checks::{LISTED, refused};
+use crate::checks::integrity::is_final;
+use crate::checks::{LISTED, refused, with_long_values};
 use crate::record::{Check, Status};
 
 const NAME: &str = "foreign_key_check";
@@ -13,6 +14,10 @@ const NAME: &str = "foreign_key_check";
 /// Runs the check.
 #[must_use]
 pub fn foreign_keys(copy: &Connection) -> Check {
+    with_long_values(copy, || judge(copy)).unwrap_or_else(|error| refused(NAME, &error))
+}
+
+fn judge(copy: &Connection) -> Check {
     let tables = match referencing_tables(copy) {
         Ok(tables) => tables,
         Err(error) => return refused(NAME, &error),
@@ -23,10 +28,8 @@ pub fn foreign_keys(copy: &Connection) -> Check {
     for table in &tables {
         match violations_of(copy, table, &mut listed) {
             Ok(found) => violations += found,
-            Err(error) if error.to_string().contains("foreign key mismatch") => {
-                unknown.push(error.to_string())
-            }
-            Err(error) => return refused(NAME, &error),
+            Err(error) if is_final(&error) => return refused(NAME, &error),
+            Err(error) => unknown.push(format!("{table}: {error}")),
         }
     }
     if violations > 0 {
@@ -36,8 +39,10 @@ pub fn foreign_keys(copy: &Connection) -> Check {
         return Check::new(NAME, Status::Fail, detail);
     }
     if !unknown.is_empty() {
+        let share =
+            format!("{} of {} referencing table(s) not checked:", unknown.len(), tables.len());
         unknown.truncate(LISTED);
-        return Check::new(NAME, Status::Unchecked, unknown.join("\n"));
+        return Check::new(NAME, Status::Unchecked, format!("{share}\n{}", unknown.join("\n")));
     }
     Check::new(NAME, Status::Pass, format!("{} referencing table(s), no violation", tables.len()))
 }

@@ -1,11 +1,16 @@
 //! `integrity_check`: SQLite's own, over the whole copy.
 //!
-//! It needs every collation that the schema uses. Where one is unknown here, the tables are checked one by
-//! one, so that damage in the others still fails the copy; the rest leaves the check `unchecked`.
+//! SQLite refuses the whole of it for one thing that it cannot do: a collation, tokenizer or module that is unknown here,
+//! a row that its memory cannot hold. Then each table is asked by itself, so that damage in the others still fails the copy, and
+//! of a table that is refused too, what can be: its structure (`quick_check`), or at least that its rows can be read. What
+//! was not checked is named and counted, and leaves the check `unchecked`; where nothing could be checked, it is `error`.
+//!
+//! Long values are no reason: the length that a drill reads elsewhere is no bound here. SQLite looks at a value only where an index needs it,
+//! and its memory stays bounded by the heap's limit.
 
-use rusqlite::Connection;
+use rusqlite::{Connection, ErrorCode};
 
-use crate::checks::{LISTED, is_unknown, quoted, refused};
+use crate::checks::{LISTED, quoted, refused, with_long_values};
 use crate::record::{Check, Status};
 
 const NAME: &str = "integrity_check";
@@ -13,36 +18,99 @@ const NAME: &str = "integrity_check";
 /// Runs the check.
 #[must_use]
 pub fn integrity(copy: &Connection) -> Check {
-    match problems(copy, &(LISTED + 1).to_string()) {
+    with_long_values(copy, || match problems(copy, NAME, &(LISTED + 1).to_string()) {
         Ok(problems) if problems.is_empty() => Check::new(NAME, Status::Pass, "ok"),
         Ok(problems) => Check::new(NAME, Status::Fail, listed(&problems)),
-        Err(error) if is_unknown(&error.to_string()) => table_by_table(copy, &error),
-        Err(error) => refused(NAME, &error),
+        Err(error) if is_final(&error) => refused(NAME, &error),
+        Err(error) => table_by_table(copy, &error).unwrap_or_else(|ended| ended),
+    })
+    .unwrap_or_else(|error| refused(NAME, &error))
+}
+
+/// Whether asking for less would bring nothing else: damage, the deadline, a disk that cannot be read.
+pub(super) fn is_final(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(
+            ErrorCode::DatabaseCorrupt
+                | ErrorCode::NotADatabase
+                | ErrorCode::OperationInterrupted
+                | ErrorCode::SystemIoFailure
+        )
+    )
+}
+
+/// What was checked of the tables.
+#[derive(Debug, Default)]
+struct Share {
+    whole: usize,
+    structure: Vec<String>,
+    read: Vec<String>,
+    nothing: Vec<String>,
+}
+
+/// Each table by itself, after SQLite refused them together. An error is the check that ended it.
+fn table_by_table(copy: &Connection, refusal: &rusqlite::Error) -> Result<Check, Check> {
+    // It needs less, and sees also the pages that belong to no table.
+    let structure = is_sound(problems(copy, "quick_check", &(LISTED + 1).to_string()))?.is_ok();
+    let names = table_names(copy).map_err(|error| refused(NAME, &error))?;
+    let mut share = Share::default();
+    for table in &names {
+        let Err(error) = is_sound(problems(copy, NAME, &quoted(table)))? else {
+            share.whole += 1;
+            continue;
+        };
+        let named = format!("{table} ({error})");
+        if structure || is_sound(problems(copy, "quick_check", &quoted(table)))?.is_ok() {
+            share.structure.push(named);
+        } else if is_sound(read_rows(copy, table).map(|()| Vec::new()))?.is_ok() {
+            share.read.push(named);
+        } else {
+            share.nothing.push(named);
+        }
+    }
+    Ok(share.judge(names.len(), structure, refusal))
+}
+
+impl Share {
+    fn judge(self, tables: usize, structure: bool, refusal: &rusqlite::Error) -> Check {
+        let mut detail = format!(
+            "{refusal}: so each table by itself: {} of {tables} table(s) checked",
+            self.whole
+        );
+        for (words, names) in [
+            ("only their structure (quick_check)", &self.structure),
+            ("only that their rows can be read", &self.read),
+            ("not checked", &self.nothing),
+        ] {
+            if !names.is_empty() {
+                let more = if names.len() > LISTED { ", …" } else { "" };
+                let first = names[..names.len().min(LISTED)].join(", ");
+                detail.push_str(&format!("; {words}, {}: {first}{more}", names.len()));
+            }
+        }
+        if !structure {
+            detail.push_str("; not checked: pages that belong to no table, or to two");
+        }
+        if self.whole == tables && structure {
+            return Check::new(NAME, Status::Pass, detail);
+        }
+        if self.nothing.len() == tables {
+            let hint = "\nHINT: nothing of this copy could be checked here; check a restored copy with the application's own SQLite";
+            return Check::new(NAME, Status::Error, detail + hint);
+        }
+        Check::new(NAME, Status::Unchecked, detail)
     }
 }
 
-fn table_by_table(copy: &Connection, unknown: &rusqlite::Error) -> Check {
-    let tables = match table_names(copy) {
-        Ok(tables) => tables,
-        Err(error) => return refused(NAME, &error),
-    };
-    let mut left_out = Vec::new();
-    for table in &tables {
-        match problems(copy, &quoted(table)) {
-            Ok(problems) if problems.is_empty() => {}
-            Ok(problems) => return Check::new(NAME, Status::Fail, listed(&problems)),
-            Err(error) if is_unknown(&error.to_string()) => left_out.push(table.as_str()),
-            Err(error) => return refused(NAME, &error),
-        }
+/// Sound (`Ok(Ok)`), or refused (`Ok(Err)`); an error is the check that ends everything.
+fn is_sound(answer: rusqlite::Result<Vec<String>>) -> Result<Result<(), rusqlite::Error>, Check> {
+    match answer {
+        Ok(problems) if problems.is_empty() => Ok(Ok(())),
+        Ok(problems) => Err(Check::new(NAME, Status::Fail, listed(&problems))),
+        Err(error) if is_final(&error) => Err(refused(NAME, &error)),
+        Err(error) => Ok(Err(error)),
     }
-    let count = left_out.len();
-    left_out.truncate(LISTED);
-    let detail = format!(
-        "{unknown}: this program has no such extension; {} table(s) ok, {count} not checked: {}",
-        tables.len() - count,
-        left_out.join(", ")
-    );
-    Check::new(NAME, Status::Unchecked, detail)
 }
 
 fn table_names(copy: &Connection) -> rusqlite::Result<Vec<String>> {
@@ -50,9 +118,17 @@ fn table_names(copy: &Connection) -> rusqlite::Result<Vec<String>> {
     statement.query_map((), |row| row.get(0))?.collect()
 }
 
+/// Reads every value of a table.
+fn read_rows(copy: &Connection, table: &str) -> rusqlite::Result<()> {
+    let mut statement = copy.prepare(&format!("SELECT * FROM {} NOT INDEXED", quoted(table)))?;
+    let mut rows = statement.query(())?;
+    while rows.next()?.is_some() {}
+    Ok(())
+}
+
 /// The rows of the pragma that are not `ok`; its argument is a bound, or a table.
-fn problems(copy: &Connection, argument: &str) -> rusqlite::Result<Vec<String>> {
-    let mut statement = copy.prepare(&format!("PRAGMA integrity_check({argument})"))?;
+fn problems(copy: &Connection, pragma: &str, argument: &str) -> rusqlite::Result<Vec<String>> {
+    let mut statement = copy.prepare(&format!("PRAGMA {pragma}({argument})"))?;
     let rows = statement.query_map((), |row| row.get::<_, String>(0))?;
     let problems: Vec<String> = rows.take(LISTED + 1).collect::<Result<_, _>>()?;
     Ok(if problems == ["ok"] { Vec::new() } else { problems })
@@ -149,7 +225,9 @@ mod tests {
         let (_dir, path) = database(&sql, rename);
         let check = integrity(&open(&path, None).unwrap());
         assert_eq!(check.status, Status::Unchecked, "{}", check.detail);
-        assert!(check.detail.contains("APPCOL"), "{}", check.detail);
+        assert!(check.detail.contains("1 of 2 table(s) checked"), "{}", check.detail);
+        let read = "only that their rows can be read, 1: c (no such collation sequence: APPCOL)";
+        assert!(check.detail.contains(read), "{}", check.detail);
 
         // What SQLite only reports, and what stops it.
         let (_dir, differing) = database(&sql, |file| {
@@ -169,5 +247,80 @@ mod tests {
             .unwrap();
         let check = integrity(&open(&path, None).unwrap());
         assert_eq!(check.status, Status::Fail, "{}", check.detail);
+    }
+
+    /// Changes the first `from` of the file.
+    fn replace(file: &std::fs::File, from: &[u8], to: &[u8]) {
+        let mut bytes = vec![0; usize::try_from(file.metadata().unwrap().len()).unwrap()];
+        file.read_exact_at(&mut bytes, 0).unwrap();
+        let at = bytes.windows(from.len()).position(|window| window == from).unwrap();
+        file.write_all_at(to, at as u64).unwrap();
+    }
+
+    /// Longer than what a drill reads elsewhere, and as long as memory allows no index to hold.
+    const LONG: &str = "CREATE TABLE long(n, x); INSERT INTO long VALUES (1, zeroblob(20000000))";
+    const TOO_LONG: &str = "CREATE TABLE long(n, x UNIQUE); CREATE INDEX long_n ON long(n); \
+        INSERT INTO long VALUES (1, zeroblob(60000000))";
+
+    #[test]
+    fn a_long_value_keeps_nothing_from_being_checked() {
+        let (_dir, path) = database(&format!("{SQL}; {LONG}"), |_| ());
+        let check = integrity(&open(&path, None).unwrap());
+        assert_eq!((check.status, check.detail.as_str()), (Status::Pass, "ok"));
+        let damage = |file: &std::fs::File| replace(file, b"value 00250", b"valuE 00250");
+        let (_dir, path) = database(&format!("{SQL}; {LONG}"), damage);
+        let check = integrity(&open(&path, None).unwrap());
+        assert!(check.status == Status::Fail && check.detail.contains("index i"), "{check:?}");
+    }
+
+    #[test]
+    fn a_row_that_memory_cannot_hold_leaves_its_table_alone_unchecked() {
+        let (_dir, path) = database(&format!("{SQL}; {TOO_LONG}"), |_| ());
+        let check = integrity(&open(&path, None).unwrap());
+        assert_eq!(check.status, Status::Unchecked, "{}", check.detail);
+        let words = "1 of 2 table(s) checked; only their structure (quick_check), 1: long (";
+        assert!(check.detail.contains(words), "{}", check.detail);
+        let damage = |file: &std::fs::File| replace(file, b"value 00250", b"valuE 00250");
+        let (_dir, path) = database(&format!("{SQL}; {TOO_LONG}"), damage);
+        let check = integrity(&open(&path, None).unwrap());
+        assert!(check.status == Status::Fail && check.detail.contains("index i"), "{check:?}");
+    }
+
+    #[test]
+    fn an_unknown_tokenizer_leaves_its_table_alone_unchecked() {
+        let sql = format!(
+            "{SQL}; CREATE VIRTUAL TABLE notes USING fts5(body, tokenize='porter'); \
+             INSERT INTO notes VALUES ('hello')"
+        );
+        let unknown =
+            |file: &std::fs::File| replace(file, b"tokenize='porter'", b"tokenize='appown'");
+        let (_dir, path) = database(&sql, unknown);
+        let check = integrity(&open(&path, None).unwrap());
+        assert_eq!(check.status, Status::Unchecked, "{}", check.detail);
+        assert!(check.detail.contains("6 of 7 table(s) checked"), "{}", check.detail);
+        assert!(
+            check.detail.contains("only that their rows can be read, 1: notes ("),
+            "{}",
+            check.detail
+        );
+        let (_dir, path) = database(&sql, |file| {
+            unknown(file);
+            replace(file, b"value 00250", b"valuE 00250");
+        });
+        let check = integrity(&open(&path, None).unwrap());
+        assert!(check.status == Status::Fail && check.detail.contains("index i"), "{check:?}");
+    }
+
+    #[test]
+    fn where_nothing_could_be_checked_it_is_no_pass() {
+        let refusal = rusqlite::Error::InvalidQuery;
+        let nothing = Share { nothing: vec!["t (why)".to_owned()], ..Share::default() };
+        let check = nothing.judge(1, false, &refusal);
+        assert!(check.status == Status::Error && check.detail.contains("\nHINT: "), "{check:?}");
+        let one = Share { nothing: vec!["t (why)".to_owned()], whole: 1, ..Share::default() };
+        assert_eq!(one.judge(2, false, &refusal).status, Status::Unchecked);
+        let all = || Share { whole: 2, ..Share::default() };
+        assert_eq!(all().judge(2, false, &refusal).status, Status::Unchecked);
+        assert_eq!(all().judge(2, true, &refusal).status, Status::Pass);
     }
 }

@@ -12,6 +12,8 @@
 mod assertion;
 mod budget;
 mod chain;
+mod clauses;
+mod constraints;
 mod durable_point;
 mod foreign_keys;
 mod integrity;
@@ -29,6 +31,7 @@ mod v03;
 pub use assertion::assertion;
 pub use budget::{Lag, budgets};
 pub use chain::{chain, chain_failed, vanished};
+pub use constraints::constraints;
 pub use durable_point::{DurablePoint, durable_point};
 pub use foreign_keys::foreign_keys;
 pub use integrity::integrity;
@@ -46,7 +49,8 @@ pub use v03::{v03_chain, v03_durable_point};
 
 use replica::format::{Checksum, PageSize, Txid};
 use replica::store::Chain;
-use rusqlite::ErrorCode;
+use rusqlite::limits::Limit;
+use rusqlite::{Connection, ErrorCode};
 
 use crate::record::{Check, Status};
 
@@ -91,12 +95,14 @@ fn refused(name: &str, error: &rusqlite::Error) -> Check {
     Check::new(name, status, message)
 }
 
+/// What to do about a deadline.
+pub(crate) const LATE: &str = "give the drill more time (in Lambda the function's timeout, else [drill] deadline), \
+    or drill one database a run";
+
 /// The check was stopped by the drill's deadline.
 #[must_use]
 pub fn out_of_time(name: &str) -> Check {
-    let hint =
-        "give the drill more time (in Lambda: the function's timeout), or drill one database a run";
-    Check::new(name, Status::Error, format!("deadline reached\nHINT: {hint}"))
+    Check::new(name, Status::Error, format!("deadline reached\nHINT: {LATE}"))
 }
 
 /// There is a `drill.toml` that cannot be used: what it asks for is not proven.
@@ -117,6 +123,14 @@ fn broken(name: &str, latest: bool, words: impl Into<String>) -> Check {
     Check::new(name, Status::Unchecked, words)
 }
 
+/// Runs `work` without the bound on the length of a value: the heap's limit holds alone.
+fn with_long_values<T>(copy: &Connection, work: impl FnOnce() -> T) -> rusqlite::Result<T> {
+    let bound = copy.set_limit(Limit::SQLITE_LIMIT_LENGTH, i32::MAX)?;
+    let outcome = work();
+    copy.set_limit(Limit::SQLITE_LIMIT_LENGTH, bound)?;
+    Ok(outcome)
+}
+
 /// The copy cannot be opened: the `integrity_check` it will never pass.
 #[must_use]
 pub fn not_opened(error: &rusqlite::Error) -> Check {
@@ -134,6 +148,7 @@ fn is_unknown(message: &str) -> bool {
         "no such tokenizer",
         "unsafe use of",
         "unknown tokenizer",
+        "error in tokenizer constructor",
     ]
     .iter()
     .any(|known| message.contains(known))

@@ -14,8 +14,10 @@ use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 use rusqlite::limits::Limit;
 use rusqlite::{Connection, OpenFlags};
 
+use crate::drill::alive;
+
 /// SQLite instructions between two looks at the clock: well below a millisecond of work.
-const INSTRUCTIONS_PER_LOOK: i32 = 10_000;
+const INSTRUCTIONS_PER_LOOK: i32 = 2_000;
 
 /// All of SQLite's memory in this process, bytes: more is refused (`out of memory`).
 const HEAP_LIMIT_BYTES: i64 = 48 << 20;
@@ -97,8 +99,11 @@ pub fn open(path: &Path, deadline: Option<Instant>) -> rusqlite::Result<Connecti
 /// # Errors
 /// SQLite's.
 pub fn ends_at(copy: &mut Connection, deadline: Option<Instant>) -> rusqlite::Result<()> {
-    let passed = deadline.map(|deadline| move || Instant::now() >= deadline);
-    copy.progress_handler(INSTRUCTIONS_PER_LOOK, passed)
+    let passed = move || {
+        alive();
+        deadline.is_some_and(|deadline| Instant::now() >= deadline)
+    };
+    copy.progress_handler(INSTRUCTIONS_PER_LOOK, Some(passed))
 }
 
 /// Whether a statement may be prepared that does this. Virtual tables prepare their own writing statements, which

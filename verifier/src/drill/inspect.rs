@@ -1,18 +1,29 @@
-//! Runs the checks on a restored copy, off the async threads, in the record's order.
+//! Inspects a restored copy: what its bytes say here, in the drill's process; what SQLite says of it by an [`Inspector`].
+//!
+//! The command line and the Lambda have the checks that ask SQLite made by a child process ([`ChildProcess`]).
 
-use std::collections::BTreeMap;
+mod child;
+mod confine;
+mod in_process;
+mod parent;
+mod step;
+
 use std::path::PathBuf;
 use std::time::Instant;
 
+use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use replica::documents::Heartbeat;
-use rusqlite::Connection;
-use serde_json::Value;
 
 use crate::checks::{self, SourceMatch, Told};
-use crate::record::{Check, Record, Size, Status, Step};
+use crate::record::{Check, Record, Status};
 use crate::rules::Rules;
-use crate::words::millis;
+
+pub use child::{SUBCOMMAND, answer};
+pub(crate) use confine::alive;
+pub use in_process::InProcess;
+pub use parent::ChildProcess;
+pub use step::{Content, Findings};
 
 /// A copy, and what its checks compare it with.
 #[derive(Debug, Clone)]
@@ -39,21 +50,11 @@ pub struct Subject {
     pub deadline: Option<Instant>,
 }
 
-/// What the checks found.
-#[derive(Debug, Default)]
-pub struct Findings {
-    /// The checks, in order.
-    pub checks: Vec<Check>,
-    /// How long each took that reads the copy.
-    pub steps: Vec<Step>,
-    /// Row counts.
-    pub tables: BTreeMap<String, u64>,
-    /// The copy's size.
-    pub size: Option<Size>,
-    /// The schema's fingerprint.
-    pub schema: Option<String>,
-    /// What the assertions found.
-    pub values: BTreeMap<String, Value>,
+/// Makes the checks that ask SQLite.
+#[async_trait]
+pub trait Inspector: Send + Sync + std::fmt::Debug {
+    /// Their findings, in the record's order. Never fails: what could not be found out is a check with status `error`.
+    async fn inspect(&self, content: Content, deadline: Option<Instant>) -> Findings;
 }
 
 impl Subject {
@@ -77,62 +78,22 @@ impl Subject {
     }
 
     /// Every other check that needs the copy.
-    pub async fn content(self) -> Findings {
-        off_thread("integrity_check", move || self.run()).await
-    }
-
-    fn run(&self) -> Findings {
+    pub async fn content(self, inspector: &dyn Inspector) -> Findings {
         let mut findings = Findings::default();
-        let before = self.before.as_ref();
-        findings.checks.push(checks::point(self.restored_at, self.now, before));
-        let heartbeat = self.heartbeat.as_ref();
-        let (size, figures) = checks::size(&self.copy, self.told, heartbeat);
+        findings.checks.push(checks::point(self.restored_at, self.now, self.before.as_ref()));
+        let (size, figures) = checks::size(&self.copy, self.told, self.heartbeat.as_ref());
         findings.checks.push(size);
         findings.size = figures;
-        match checks::open(&self.copy, self.deadline) {
-            Ok(mut copy) => self.query(&mut copy, &mut findings),
-            Err(error) => findings.checks.push(checks::not_opened(&error)),
-        }
+        let content = Content {
+            copy: self.copy,
+            // What "now" is to an assertion: at a past point, that point.
+            now: if self.latest { self.now } else { self.restored_at },
+            latest: self.latest,
+            rules: self.rules,
+            before: self.before,
+        };
+        findings.append(inspector.inspect(content, self.deadline).await);
         findings
-    }
-
-    fn query(&self, copy: &mut Connection, findings: &mut Findings) {
-        let before = self.before.as_ref();
-        findings.time("integrity_check", |found| found.checks.push(checks::integrity(copy)));
-        findings.time("foreign_key_check", |found| found.checks.push(checks::foreign_keys(copy)));
-        findings.time("schema", |found| {
-            let (check, fingerprint) = checks::schema(copy, before, &self.rules.schema);
-            found.checks.push(check);
-            found.schema = fingerprint;
-        });
-        findings.time("tables", |found| {
-            let (check, counts) = checks::tables(copy, before, &self.rules.tables);
-            found.checks.push(check);
-            found.tables = counts;
-        });
-        // What "now" is to an assertion: at a past point, that point.
-        let now = if self.latest { self.now } else { self.restored_at };
-        for rule in &self.rules.assertions {
-            findings.time(&format!("assert: {}", rule.name), |found| {
-                let (check, value) = checks::assertion(copy, rule, now, self.latest, self.deadline);
-                found.checks.push(check);
-                found.values.extend(value.map(|value| (rule.name.clone(), value)));
-            });
-        }
-        for rule in &self.rules.tables {
-            findings.time(&format!("table: {}", rule.name), |found| {
-                found.checks.push(checks::table_rule(copy, rule, before, self.latest));
-            });
-        }
-    }
-}
-
-impl Findings {
-    fn time(&mut self, step: &str, work: impl FnOnce(&mut Self)) {
-        let began = Instant::now();
-        work(self);
-        let seconds = millis(began.elapsed().as_secs_f64());
-        self.steps.push(Step { name: step.to_owned(), seconds });
     }
 }
 
@@ -140,6 +101,6 @@ impl Findings {
 async fn off_thread(name: &str, work: impl FnOnce() -> Findings + Send + 'static) -> Findings {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|_panic| {
         let detail = "a check itself failed (panicked)\nHINT: the verifier's log says where; please report it";
-        Findings { checks: vec![Check::new(name, Status::Error, detail)], ..Findings::default() }
+        Findings::of(Check::new(name, Status::Error, detail))
     })
 }

@@ -37,6 +37,8 @@ use copy::restore;
 pub use asked::Asked;
 pub(crate) use copy::{Copied, copy};
 pub use draft::Draft;
+pub(crate) use inspect::alive;
+pub use inspect::{ChildProcess, InProcess, Inspector, SUBCOMMAND, answer};
 pub use text::text;
 pub use workspace::Workspace;
 
@@ -63,6 +65,8 @@ pub struct Request<'a> {
     pub other_files: Share,
     /// Where the private directory is made.
     pub temporary: &'a Path,
+    /// Who asks SQLite about the copy.
+    pub inspector: Arc<dyn Inspector>,
     /// When the drill must have ended.
     pub deadline: Option<Instant>,
     /// The time now, by this machine's clock.
@@ -79,6 +83,7 @@ impl<'a> Request<'a> {
         store: Arc<dyn Store>,
         asked: &'a Asked,
         temporary: &'a Path,
+        inspector: Arc<dyn Inspector>,
     ) -> Self {
         Self {
             database,
@@ -88,6 +93,7 @@ impl<'a> Request<'a> {
             last_pass_record: None,
             other_files: Share::OfTheDay,
             temporary,
+            inspector,
             deadline: None,
             started_at: Timestamp::now(),
             progress: Arc::new(|_| Arc::new(())),
@@ -203,7 +209,7 @@ async fn attempt(request: &Request<'_>, draft: &mut Draft) -> Result<Option<Prov
         };
         draft.record.checks.push(check);
     }
-    draft.note_findings(subject.content().await);
+    draft.note_findings(subject.content(&*request.inspector).await);
     let lag = latest.then(|| match &copied {
         Copied::Ltx(selected, restored) => {
             draft.note_lag(selected, restored, reading.as_ref().ok())
@@ -308,7 +314,8 @@ mod tests {
             begun();
             Arc::new(())
         };
-        let request = Request::new("app", root.as_database(), &Asked::LATEST, temporary);
+        let (store, inspector) = (root.as_database(), Arc::new(InProcess));
+        let request = Request::new("app", store, &Asked::LATEST, temporary, inspector);
         Request { progress: Arc::new(progress), ..request }
     }
 

@@ -41,6 +41,9 @@ pub struct Rules {
     pub budget: Budget,
     /// `[schema]`.
     pub schema: SchemaRules,
+    /// What they were read from.
+    #[serde(skip)]
+    pub text: String,
 }
 
 /// `[[table]]`: it exists, and has the rows it should have.
@@ -153,6 +156,7 @@ impl Rules {
     /// A fault, with its line where the text has one, its path, and the nearest known key.
     pub fn parse(name: &str, text: &str) -> Result<Self, Usage> {
         let rules: Self = from_toml(name, text)?;
+        let rules = Self { text: text.to_owned(), ..rules };
         let mut seen = BTreeSet::new();
         for table in &rules.tables {
             if !seen.insert(("table", &table.name)) {

@@ -24,13 +24,14 @@ mod source;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use replica::documents::Receipt;
 use replica::store::{FileStore, Store};
 
 use crate::checks::Share;
-use crate::drill::{Asked, Drilled, Request, ShowProgress, Workspace, drill};
+use crate::drill::{Asked, Drilled, Inspector, Request, ShowProgress, Workspace, drill};
 use crate::record::{Record, Verdict};
 
 pub use bring::NotLtx;
@@ -40,9 +41,19 @@ pub use report::Report;
 pub use room::NoRoom;
 pub use scratch::{Scene, Scratch};
 
+/// How the copies are inspected.
+#[derive(Debug, Clone)]
+pub struct Inspecting {
+    /// Who asks SQLite about them.
+    pub inspector: Arc<dyn Inspector>,
+    /// How long one drill may take.
+    pub at_most: Duration,
+}
+
 /// The replica's newest chain in a private directory, undamaged and proven.
 #[derive(Debug)]
 pub struct Stage {
+    inspecting: Inspecting,
     workspace: Workspace,
     scene: Scene,
     undamaged: Record,
@@ -59,15 +70,16 @@ impl Stage {
         last_pass: (Option<Receipt>, Option<Record>),
         temporary: &Path,
         progress: &ShowProgress,
+        inspecting: Inspecting,
     ) -> anyhow::Result<Self> {
         let workspace = Workspace::create(temporary).context("create scratch directory")?;
         let undamaged = workspace.path().join("undamaged");
         let scene = bring::bring(store, &undamaged, temporary, progress).await?;
-        let drilled = probe(&undamaged, last_pass, workspace.path()).await;
+        let drilled = probe(&undamaged, last_pass, workspace.path(), &inspecting).await;
         if let Some(proven) = drilled.proven {
             fs::rename(proven.workspace.copy(), &scene.database).context("keep restored copy")?;
         }
-        Ok(Self { workspace, scene, undamaged: drilled.record })
+        Ok(Self { inspecting, workspace, scene, undamaged: drilled.record })
     }
 
     /// What was copied.
@@ -105,7 +117,7 @@ impl Stage {
             Applied::Not(reason) => Trial::not_applicable(damage, reason),
             Applied::Done => {
                 look(&scratch)?;
-                let drilled = probe(scratch.dir(), self.last_pass(), base).await;
+                let drilled = probe(scratch.dir(), self.last_pass(), base, &self.inspecting).await;
                 Trial::judge(damage, &drilled.record, scratch.dir())
             }
         };
@@ -150,8 +162,9 @@ pub async fn sabotage(
     last_pass: (Option<Receipt>, Option<Record>),
     temporary: &Path,
     show: &Show,
+    inspecting: Inspecting,
 ) -> anyhow::Result<Report> {
-    let stage = Stage::set(store, last_pass, temporary, &show.copying).await?;
+    let stage = Stage::set(store, last_pass, temporary, &show.copying, inspecting).await?;
     let mut trials = Vec::new();
     if stage.is_sound() {
         let damages = catalogue(stage.scene());
@@ -169,9 +182,12 @@ async fn probe(
     dir: &Path,
     (last_pass, last_pass_record): (Option<Receipt>, Option<Record>),
     temporary: &Path,
+    inspecting: &Inspecting,
 ) -> Drilled {
     let store = Arc::new(FileStore::new(dir.to_owned()));
-    let request = Request::new("scratch", store, &Asked::LATEST, temporary);
-    let other_files = Share::Everything;
-    drill(&Request { last_pass, last_pass_record, other_files, ..request }).await
+    let inspector = Arc::clone(&inspecting.inspector);
+    let request = Request::new("scratch", store, &Asked::LATEST, temporary, inspector);
+    let (other_files, deadline) =
+        (Share::Everything, Instant::now().checked_add(inspecting.at_most));
+    drill(&Request { last_pass, last_pass_record, other_files, deadline, ..request }).await
 }

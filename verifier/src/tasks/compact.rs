@@ -142,8 +142,8 @@ impl Verifier {
             return report.find(DEADLINE, Status::Error, detail);
         }
         let asked = Asked::Latest;
-        let drilling =
-            DrillTask { databases: task.databases.clone(), asked, deadline: task.deadline };
+        let deadline = task.deadline.or_else(|| self.default_deadline());
+        let drilling = DrillTask { databases: task.databases.clone(), asked, deadline };
         let (Drilled { record, proven }, witness) =
             self.drill_one(database, &drilling, temporary).await;
         let mut drilled = DrillAnswer { one_named: true, records: Vec::new(), mail_failed: false };

@@ -34,6 +34,8 @@ pub(super) struct Witness {
 
 impl Verifier {
     pub(super) async fn drill_all(&self, task: DrillTask) -> anyhow::Result<DrillAnswer> {
+        let task =
+            DrillTask { deadline: task.deadline.or_else(|| self.default_deadline()), ..task };
         let temporary = std::env::temp_dir();
         Workspace::sweep(&temporary);
         let mut answer = DrillAnswer {
@@ -89,6 +91,7 @@ impl Verifier {
             last_pass_record: witness.record.take(),
             other_files: Share::OfTheDay,
             temporary,
+            inspector: self.inspector.clone(),
             deadline: task.deadline,
             started_at: now(),
             progress: self.progress.clone(),

@@ -19,7 +19,7 @@ use crate::alert::{self, Mailer};
 use crate::compact::CompactAnswer;
 use crate::config::Config;
 use crate::databases::{Database, Databases, databases};
-use crate::drill::{Asked, ShowProgress};
+use crate::drill::{Asked, ChildProcess, Inspector, ShowProgress};
 use crate::ledger::{self, Adopt, Ledger, LedgerError};
 use crate::watch::WatchAnswer;
 
@@ -65,10 +65,12 @@ pub struct Verifier {
     ledger: Arc<dyn Ledger>,
     mailer: Arc<dyn Mailer>,
     progress: ShowProgress,
+    inspector: Arc<dyn Inspector>,
 }
 
 impl Verifier {
-    /// Prepares every service; nothing is requested over the network yet.
+    /// Prepares every service; nothing is requested over the network yet. Checks are made by child processes of this program,
+    /// which must be `verifier`.
     ///
     /// # Errors
     /// A configuration that cannot work.
@@ -79,7 +81,13 @@ impl Verifier {
     ) -> anyhow::Result<Self> {
         let ledger = ledger::open(&config.ledger_url()?).await.context(usage("configuration"))?;
         let mailer = alert::mailer(config.alert.from.as_deref(), &config.alert.to).await;
-        Ok(Self { config, given, ledger, mailer, progress })
+        let inspector = Arc::new(ChildProcess::of_this_program());
+        Ok(Self { config, given, ledger, mailer, progress, inspector })
+    }
+
+    /// When a command must have ended that nothing else gives an end to.
+    fn default_deadline(&self) -> Option<Instant> {
+        Instant::now().checked_add(self.config.drill.deadline.get())
     }
 
     /// At the first sight of a database's place: takes over what an older version of the ledger kept under its name

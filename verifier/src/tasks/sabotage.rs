@@ -3,7 +3,7 @@
 use replica::operator::DatabaseArg;
 
 use crate::drill::Workspace;
-use crate::sabotage::{Report, Show, ShowTrial, sabotage};
+use crate::sabotage::{Inspecting, Report, Show, ShowTrial, sabotage};
 use crate::tasks::Verifier;
 
 impl Verifier {
@@ -22,6 +22,11 @@ impl Verifier {
         let witness = self.witness(&database, None).await;
         let last_pass = (witness.last_pass, witness.record);
         let show = Show { copying: self.progress.clone(), trial };
-        sabotage(&database.name, &*database.store, last_pass, &temporary, &show).await
+        let inspecting = Inspecting {
+            inspector: self.inspector.clone(),
+            at_most: self.config.drill.deadline.get(),
+        };
+        let store = &*database.store;
+        sabotage(&database.name, store, last_pass, &temporary, &show, inspecting).await
     }
 }

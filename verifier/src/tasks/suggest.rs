@@ -27,8 +27,9 @@ impl Verifier {
             .await
             .with_context(attempt)?;
         let took = Duration::from_secs_f64(copied.figures().seconds);
+        let deadline = self.default_deadline();
         let surveyed = tokio::task::spawn_blocking(move || {
-            let survey = checks::open(&workspace.copy(), None)
+            let survey = checks::open(&workspace.copy(), deadline)
                 .and_then(|copy| Survey::of(&copy, &url, Timestamp::now(), took));
             drop(workspace);
             survey
