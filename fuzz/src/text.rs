@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use replica::documents::{Heartbeat, Receipt};
+use replica::documents::{Heartbeat, ReceiptDocument};
 use replica::format::{Checksum, GenerationId, HEADER_SIZE, Header, Txid, TxidRange};
 use replica::operator::DatabaseArg;
 use replica::store::{Chain, Key, LtxKey, RootUrl};
@@ -22,7 +22,7 @@ pub(crate) fn names(data: &[u8]) {
         assert_eq!(Header::decode(&header.encode()).unwrap(), header);
     }
     let _ = serde_json::from_slice::<Heartbeat>(data);
-    let _ = serde_json::from_slice::<Receipt>(data);
+    let _ = serde_json::from_slice::<ReceiptDocument>(data);
     let Ok(text) = std::str::from_utf8(data) else { return };
     let name = TxidRange::from_file_name(text).ok();
     if let Some(name) = name {

@@ -40,6 +40,8 @@ pub enum Command {
     Restore(RestoreArgs),
     /// List the points that a database can be restored to
     Points(PointsArgs),
+    /// Begin a new generation with a snapshot, where the chain is damaged; the old one stays
+    Reset(ResetArgs),
     /// Check databases, bucket, rights and clock, and say what to do
     Doctor(DoctorArgs),
 }
@@ -74,6 +76,19 @@ pub struct StatusArgs {
     /// Print one JSON document
     #[arg(long)]
     pub json: bool,
+}
+
+/// `shipper reset`.
+#[derive(Debug, Args)]
+pub struct ResetArgs {
+    /// Which database
+    pub database: String,
+    /// The reason, for the log
+    #[arg(long, value_name = "TEXT")]
+    pub why: Option<String>,
+    /// The configuration of the running shipper
+    #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
+    pub config: PathBuf,
 }
 
 /// `shipper doctor`.

@@ -27,6 +27,7 @@ pub fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Run(args) => commands::run::run(&args),
         Command::Sync(args) => commands::sync::run(&args),
         Command::Status(args) => commands::status::run(&args),
+        Command::Reset(args) => commands::reset::run(&args),
         Command::Restore(args) => commands::restore::run(args),
         Command::Points(args) => commands::points::run(args),
         Command::Doctor(args) => commands::doctor::run(&args),

@@ -205,6 +205,14 @@ impl Store for FaultyStore {
         self.write(key, body, attributes, put).await
     }
 
+    async fn is_here(&self) -> Result<(), StoreError> {
+        self.store.is_here().await
+    }
+
+    async fn accept_as_it_is(&self) -> Result<(), StoreError> {
+        self.store.accept_as_it_is().await
+    }
+
     async fn put_document(&self, key: &Key, content: Bytes) -> Result<(), StoreError> {
         let target = self.locate(key);
         self.call(target, "s3:PutObject", self.store.put_document(key, content)).await

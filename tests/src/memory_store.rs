@@ -56,6 +56,11 @@ impl MemoryStore {
         Self { condition, objects: Arc::default() }
     }
 
+    /// Somebody removes everything.
+    pub fn empty(&self) {
+        self.objects().by_key.clear();
+    }
+
     fn objects(&self) -> MutexGuard<'_, Objects> {
         self.objects.lock().unwrap_or_else(PoisonError::into_inner)
     }

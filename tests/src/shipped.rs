@@ -178,6 +178,7 @@ impl Shipped {
             page_size: attach::check(&self.database()).unwrap().page_size,
             node_id: rand::random(),
             spool_limit: u64::MAX,
+            shared_disk: false,
             disk: self.disk.clone(),
         };
         self.chain = Some(Arc::new(LocalChain::open(&self.state(""), open).unwrap()));

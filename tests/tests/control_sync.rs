@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 use seaworthy_tests::process::Process;
+use seaworthy_tests::s3_server::S3Server;
 use seaworthy_tests::shipping::{Shipping, same_rows};
 use seaworthy_tests::writer::{self, Writer};
 
@@ -159,4 +160,185 @@ fn without_a_running_shipper_nothing_is_acknowledged() {
     next.stop().unwrap();
     let text = said(&shipping.ask(&["sync"], 1).unwrap());
     assert!(text.contains("no shipper is running"), "{text}");
+}
+
+/// Asks whether all is well until the answer is `well`, and gives the last error.
+fn until_status(shipping: &Shipping, shipper: &mut Process, well: bool) -> String {
+    let mut told = String::new();
+    let asked = shipper.until(|| match shipping.status(i32::from(!well)) {
+        Ok(status) => {
+            told = status["databases"][0]["last_error"].as_str().unwrap_or_default().to_owned();
+            true
+        }
+        Err(_) => false,
+    });
+    asked.unwrap_or_else(|error| panic!("{error:#}"));
+    told
+}
+
+/// A bucket that was emptied by somebody: asked for by a sync although nothing was committed since, and at a start.
+#[test]
+fn a_chain_that_is_gone_ends_in_a_new_generation() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    let server = S3Server::start();
+    let options = format!("endpoint = \"{}\"\nregion = \"us-east-1\"", server.endpoint);
+    let shipping =
+        Shipping::new(directory.path(), &server.url("gone"), &options, server.environment());
+    writer::create(&at("app.db"), 4096, 100).unwrap();
+    let mut shipper = shipping.start(&[("app", &at("app.db"))], "50ms").unwrap();
+    commit(&at("app.db"), "first");
+    shipping.sync(&[]).unwrap();
+    let ltx = |part: &str| {
+        let keys = server.keys();
+        keys.into_iter().filter(|key| key.contains(part)).collect::<Vec<_>>()
+    };
+    // The shipper's key may not list: what is not there is then refused.
+    let check = |shipper: &Process, copy: &str, denied: &[&str]| {
+        server.deny(denied);
+        shipping.sync(&[]).unwrap_or_else(|error| panic!("{error:#}\n{}", shipper.output()));
+        server.deny(&[]);
+        shipping.restore("app", &at(copy)).unwrap();
+        same_rows(&at(copy), &at("app.db")).unwrap();
+    };
+    let list = ["ListObjectsV2"];
+    // Everything; then the snapshot alone; then the newest file alone, while no shipper runs.
+    ltx("app/").iter().for_each(|key| server.remove(key));
+    check(&shipper, "all.db", &[]);
+    assert!(shipper.output().contains("what this shipper wrote is gone"), "{}", shipper.output());
+    assert!(shipper.output().contains("a new generation begins"), "{}", shipper.output());
+    ltx("/0009/").iter().for_each(|key| server.remove(key));
+    check(&shipper, "snapshot.db", &list);
+    commit(&at("app.db"), "second");
+    shipping.sync(&[]).unwrap();
+    shipper.stop().unwrap();
+    let newest = ltx("/0000/").pop().unwrap();
+    server.remove(&newest);
+    let mut shipper = shipping.start(&[("app", &at("app.db"))], "50ms").unwrap();
+    shipper.until_it_says("a new generation begins").unwrap();
+    check(&shipper, "tip.db", &list);
+    until_status(&shipping, &mut shipper, true);
+    shipper.stop().unwrap();
+}
+
+/// A key that may read nothing, or a store that is away, says nothing about what is there.
+#[test]
+fn a_store_that_refuses_does_not_end_a_generation() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    let server = S3Server::start();
+    let options = format!("endpoint = \"{}\"\nregion = \"us-east-1\"", server.endpoint);
+    let shipping =
+        Shipping::new(directory.path(), &server.url("denied"), &options, server.environment());
+    writer::create(&at("app.db"), 4096, 100).unwrap();
+    let mut shipper = shipping.start(&[("app", &at("app.db"))], "50ms").unwrap();
+    shipping.sync(&[]).unwrap();
+    server.deny(&["HeadObject"]);
+    let output = shipping.ask(&["sync", "--timeout", "3s"], 1).unwrap();
+    assert!(said(&output).contains("access denied"), "{}", said(&output));
+    until_status(&shipping, &mut shipper, false);
+    server.deny(&[]);
+    shipping.sync(&[]).unwrap();
+    until_status(&shipping, &mut shipper, true);
+    shipper.stop().unwrap();
+    assert!(!shipper.output().contains("a new generation begins"), "{}", shipper.output());
+}
+
+/// A replica on a disk that is not mounted: its mount point is an empty directory.
+#[test]
+fn an_unmounted_replica_is_waited_for_and_not_begun_anew() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    let shipping = Shipping::to_files(directory.path());
+    writer::create(&at("app.db"), 4096, 100).unwrap();
+    let mut shipper = shipping.start(&[("app", &at("app.db"))], "50ms").unwrap();
+    shipping.sync(&[]).unwrap();
+    let away = || {
+        fs::rename(at("replica"), at("elsewhere")).unwrap();
+        fs::create_dir(at("replica")).unwrap();
+    };
+    let back = || {
+        fs::remove_dir(at("replica")).expect("nothing was written to the mount point");
+        fs::rename(at("elsewhere"), at("replica")).unwrap();
+    };
+    away();
+    commit(&at("app.db"), "while it is away");
+    let output = shipping.ask(&["sync", "--timeout", "3s"], 1).unwrap();
+    let text = said(&output);
+    assert!(text.contains("has lost its mark") && text.contains("HINT: is the disk"), "{text}");
+    until_status(&shipping, &mut shipper, false);
+    back();
+    shipping.sync(&[]).unwrap();
+    // The same at a start.
+    shipper.stop().unwrap();
+    away();
+    let mut shipper = shipping.start(&[("app", &at("app.db"))], "50ms").unwrap();
+    let told = until_status(&shipping, &mut shipper, false);
+    assert!(told.contains("has lost its mark"), "{told}");
+    let doctor = shipping.ask(&["doctor"], 1).unwrap();
+    assert!(String::from_utf8_lossy(&doctor.stdout).contains("has lost its mark"));
+    back();
+    shipping.sync(&[]).unwrap();
+    assert!(!shipper.output().contains("a new generation begins"), "{}", shipper.output());
+    // Emptied on purpose, the mark with it.
+    fs::remove_dir_all(at("replica")).unwrap();
+    shipping.ask(&["sync", "--timeout", "3s"], 1).unwrap();
+    shipping.ask(&["reset", "app", "--why", "emptied on purpose"], 0).unwrap();
+    shipper.until_it_says("emptied on purpose").unwrap();
+    shipping.sync(&[]).unwrap();
+    shipping.restore("app", &at("copy.db")).unwrap();
+    same_rows(&at("copy.db"), &at("app.db")).unwrap();
+    shipper.stop().unwrap();
+}
+
+#[test]
+fn a_reset_begins_a_generation_and_the_old_one_stays() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    let shipping = Shipping::to_files(directory.path());
+    writer::create(&at("app.db"), 4096, 100).unwrap();
+    let mut shipper = shipping.start(&[("app", &at("app.db"))], "50ms").unwrap();
+    shipping.sync(&[]).unwrap();
+    let generation = || shipping.status(0).unwrap()["databases"][0]["generation"].clone();
+    let old = generation();
+    let refused = said(&shipping.ask(&["reset", "apq"], 2).unwrap());
+    assert!(refused.contains("no database is named apq\nHINT: did you mean app?"), "{refused}");
+    shipping.ask(&["reset", "app", "--why", "to see it"], 0).unwrap();
+    shipper.until_it_says("an operator asked for it: to see it").unwrap();
+    shipping.sync(&[]).unwrap();
+    let new = generation();
+    assert!(new.is_string() && new != old, "{old} {new}");
+    for (copy, generation) in [("new.db", new), ("old.db", old)] {
+        let options = ["--generation", generation.as_str().unwrap()];
+        shipping.restore_with("app", &at(copy), &options).unwrap();
+        same_rows(&at(copy), &at("app.db")).unwrap();
+    }
+    shipper.stop().unwrap();
+}
+
+/// What a drill found reaches the shipper, once.
+#[test]
+fn a_receipt_that_wants_a_repair_ends_its_own_generation_only() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    let shipping = Shipping::to_files(directory.path());
+    writer::create(&at("app.db"), 4096, 100).unwrap();
+    let mut shipper = shipping.start(&[("app", &at("app.db"))], "50ms").unwrap();
+    shipping.sync(&[]).unwrap();
+    let generation = || shipping.status(0).unwrap()["databases"][0]["generation"].clone();
+    let old = generation();
+    shipper.stop().unwrap();
+    let receipt = serde_json::json!({ "repair_wanted": {
+        "generation": old, "at": "2026-11-22T12:00:00Z", "why": "checksum of page 7" } });
+    fs::write(at("replica/app/receipt.json"), receipt.to_string()).unwrap();
+    let mut shipper = shipping.start(&[("app", &at("app.db"))], "50ms").unwrap();
+    shipper.until_it_says("could not restore this generation: checksum of page 7").unwrap();
+    shipping.sync(&[]).unwrap();
+    let new = generation();
+    assert_ne!(new, old);
+    shipper.stop().unwrap();
+    let mut shipper = shipping.start(&[("app", &at("app.db"))], "50ms").unwrap();
+    shipping.sync(&[]).unwrap();
+    assert_eq!(generation(), new, "the receipt names another one");
+    shipper.stop().unwrap();
 }

@@ -16,6 +16,8 @@ use seaworthy_tests::sim::world::World;
 
 /// What a power failure leaves is drawn so often.
 const FATES: u64 = 3;
+/// Steps of the disk that fail one after the other.
+const FULL: u64 = 12;
 
 fn nature() -> Nature {
     let habits =
@@ -97,8 +99,12 @@ fn death(last: u64, what: &str, fates: u64, wrong: impl Fn(&mut World, u64)) {
 
 /// Calls of the store, and steps of the disk, where nothing goes wrong.
 fn clean() -> (u64, u64) {
-    let world = run("nothing", |_| ());
-    let (tally, calls, steps) = (world.tally, world.faults.calls(), world.here.disk.steps());
+    let mut world = World::new(0, nature()).unwrap();
+    scenario(&mut world).unwrap();
+    // What comes after it meets no fault.
+    let (calls, steps) = (world.faults.calls(), world.here.disk.steps());
+    world.settle().unwrap();
+    let tally = world.tally;
     println!("{calls} calls of the store, {steps} steps of the disk, {tally:?}");
     assert!(tally.synced >= 4 && tally.generations == 1 && tally.points >= 7, "{tally:?}");
     assert!(calls > 12 && steps > 60, "{calls} calls, {steps} steps");
@@ -137,11 +143,39 @@ fn any_step_may_fail_and_the_process_go_on() {
     for number in 1..=steps {
         run(&format!("failure of step {number}"), |world| world.here.disk.fail_at(number));
     }
+    for number in (1..=steps).step_by(5) {
+        let what = format!("a full disk from step {number} on");
+        run(&what, |world| world.here.disk.full_at(number, FULL));
+    }
     for fault in [Fault::Before, Fault::After, Fault::Late(2), Fault::Denied, Fault::Truncated] {
         for number in 1..=calls {
             let what = format!("{fault:?} at call {number}");
             let world = run(&what, |world| world.faults.at(number, fault));
             assert_eq!(world.faults.fired(), 1, "{what}");
         }
+    }
+}
+
+/// A bucket that somebody empties, at every place where it may be noticed: nothing is acknowledged until a new snapshot is there.
+#[test]
+fn an_emptied_bucket_gets_a_new_snapshot() {
+    let runs: [fn(&mut World) -> Result<()>; 3] = [
+        |_| Ok(()),
+        |world| world.work(),
+        |world| world.stop().and_then(|()| world.work()).and_then(|()| world.start()),
+    ];
+    for (number, before) in runs.into_iter().enumerate() {
+        let world = run("nothing", |_| ());
+        let emptied = |mut world: World| {
+            world.start()?;
+            world.empty_bucket();
+            before(&mut world)?;
+            world.settle()?;
+            anyhow::Ok(world)
+        };
+        let world = emptied(world).unwrap_or_else(|error| panic!("{number}: {error:#}"));
+        let log = world.log.join("\n");
+        assert_eq!(world.tally.generations, 1, "{log}");
+        assert!(log.contains("what this shipper wrote is gone"), "{log}");
     }
 }

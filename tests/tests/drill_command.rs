@@ -281,6 +281,43 @@ fn a_heartbeat_of_the_future_keeps_nobody_from_looking() {
     }
 }
 
+/// The first LTX file below a directory.
+fn ltx_file(directory: &Path) -> Option<std::path::PathBuf> {
+    fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).find_map(|path| {
+        let is_ltx = path.extension().is_some_and(|end| end == "ltx");
+        if path.is_dir() { ltx_file(&path) } else { Some(path).filter(|_| is_ltx) }
+    })
+}
+
+#[test]
+fn a_damaged_chain_asks_the_shipper_for_another_and_keeps_the_last_pass() {
+    let world = Surroundings::new().unwrap();
+    let app = world.replica("app");
+    let receipt = || -> Value {
+        serde_json::from_slice(&fs::read(app.join("receipt.json")).unwrap()).unwrap()
+    };
+    ship_snapshot(&app, PARENT_AND_CHILD, |_| ()).unwrap();
+    write_heartbeat(&app, "1", 0).unwrap();
+    let pass = world.drill(&["app"], 0).unwrap();
+    assert_eq!(receipt()["txid"], pass["txid"]);
+    // A rule that does not hold is no damage: a new snapshot would not mend it.
+    let rule = "[[assert]]\nname = \"never\"\nsql = \"SELECT 1\"\nrows = 0\n";
+    fs::write(app.join("drill.toml"), rule).unwrap();
+    world.drill(&["app"], 1).unwrap();
+    assert_eq!(receipt()["repair_wanted"], Value::Null);
+    fs::remove_file(app.join("drill.toml")).unwrap();
+    flip(&ltx_file(&app).unwrap(), 120);
+    let record = world.drill(&["app"], 1).unwrap();
+    assert_eq!(status(&record, "chain"), "fail", "{record:#}");
+    let wanted = receipt()["repair_wanted"].clone();
+    assert_eq!(
+        (&wanted["generation"], &wanted["at"]),
+        (&json!(GENERATION), &record["finished_at"])
+    );
+    assert!(detail(&record, "chain").starts_with(wanted["why"].as_str().unwrap()), "{wanted}");
+    assert_eq!(receipt()["txid"], pass["txid"], "the last PASS stays");
+}
+
 #[test]
 fn what_is_not_the_backups_fault_is_inconclusive() {
     let world = Surroundings::new().unwrap();

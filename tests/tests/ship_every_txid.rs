@@ -88,6 +88,7 @@ impl Run {
             page_size: attachable.page_size,
             node_id: 7,
             spool_limit: u64::MAX,
+            shared_disk: false,
             disk: Arc::new(SystemDisk),
         };
         let local = Arc::new(LocalChain::open(&directory.path().join("state"), open).unwrap());

@@ -4,4 +4,4 @@ mod heartbeat;
 mod receipt;
 
 pub use heartbeat::{Heartbeat, OtherHost, ScrubReport};
-pub use receipt::Receipt;
+pub use receipt::{Receipt, ReceiptDocument, RepairWanted};

@@ -1,4 +1,4 @@
-//! `receipt.json`: the last drill that passed, written by the verifier, read by the shipper.
+//! `receipt.json`: the last drill that passed, and what a failed one asks for; written by the verifier, read by the shipper.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -20,4 +20,26 @@ pub struct Receipt {
     pub restored_at: Timestamp,
     /// When the drill ended.
     pub finished_at: Timestamp,
+}
+
+/// A newest state that could not be restored: the shipper is to begin a new generation with a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RepairWanted {
+    /// The generation that is damaged.
+    pub generation: GenerationId,
+    /// When the drill ended.
+    pub at: Timestamp,
+    /// What it found.
+    pub why: String,
+}
+
+/// All that stands in `receipt.json`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReceiptDocument {
+    /// The last PASS, where there was one.
+    #[serde(flatten)]
+    pub last_pass: Option<Receipt>,
+    /// Set by a drill of the newest state that failed because the chain is damaged; a PASS takes it back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repair_wanted: Option<RepairWanted>,
 }

@@ -66,6 +66,22 @@ pub enum StoreError {
         #[source]
         source: std::io::Error,
     },
+    /// A directory is not the one that was written to before: a disk is not mounted, or another one is.
+    #[error(
+        "{directory}: the replica's directory is not the one it was: it {found}\n\
+         HINT: is the disk mounted? Nothing is written there until it is. If everything was moved here, write the mark \
+         again: echo {id} > {mark}. If it was emptied on purpose: shipper reset DATABASE"
+    )]
+    Elsewhere {
+        /// The replica's directory.
+        directory: String,
+        /// What became of its mark.
+        found: &'static str,
+        /// The file with the mark.
+        mark: String,
+        /// What it must hold.
+        id: String,
+    },
     /// An object above the bound of its kind.
     #[error("{target}: {size} bytes, more than the {limit} allowed")]
     TooLarge {

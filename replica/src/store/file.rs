@@ -1,25 +1,28 @@
 //! A directory as a store: `<root>/<database>/<generation>/ltx/<level>/<min>-<max>.ltx`.
 //!
 //! Invariants: a file appears under its name whole and synced, or not at all; an LTX file is never
-//! replaced (the name is claimed by a rename that fails where one exists). Every read and write
+//! replaced (the name is claimed by a rename that fails where one exists). Where a [`Mark`] is
+//! remembered, a generation's directory is made for its first file only: one that is gone is not begun anew in mid-chain. Every read and write
 //! runs on tokio's blocking threads, so that a one-thread runtime is not held up by a slow disk.
 //!
 //! Does not promise that a directory on a network file system syncs as a local one does.
 //! A crash leaves at most a `.tmp-…` file behind, which no listing shows.
 
 mod durable;
+mod mark;
 mod read;
 
 use std::fs;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
 
-use crate::format::{Checksum, Level, TxidRange};
+use crate::format::{Checksum, Level, Txid, TxidRange};
 use crate::store::key::FILE_LEVELS_DIR;
 use crate::store::v03::GENERATIONS_DIR;
 use crate::store::{
@@ -27,21 +30,40 @@ use crate::store::{
     Store, StoreError, V03Generation, V03Object, V03Part,
 };
 
+pub(super) use mark::Mark;
+
 /// One database's directory.
 #[derive(Debug, Clone)]
 pub struct FileStore {
     dir: PathBuf,
+    /// Where the writer remembers what it wrote to.
+    mark: Option<Arc<Mark>>,
 }
 
 impl FileStore {
     /// A store in `dir`, which need not exist yet.
     #[must_use]
     pub fn new(dir: PathBuf) -> Self {
-        Self { dir }
+        Self { dir, mark: None }
+    }
+
+    /// The same, written to only as long as the directory above it bears the mark that is remembered of it.
+    pub(super) fn marked(self, mark: Option<Arc<Mark>>) -> Self {
+        Self { mark, ..self }
     }
 
     fn path(&self, key: &Key) -> PathBuf {
         self.dir.join(key.file_path())
+    }
+
+    /// The directory of the generation that `key` goes on with; none where it begins one.
+    fn begun(&self, key: &LtxKey) -> Option<PathBuf> {
+        match key.chain {
+            Chain::Generation(id) if key.txids.min() > Txid::FIRST => {
+                Some(self.dir.join(id.to_string()))
+            }
+            _ => None,
+        }
     }
 }
 
@@ -152,7 +174,14 @@ impl Store for FileStore {
         attributes: LtxAttributes,
     ) -> Result<PutOutcome, StoreError> {
         let path = self.path(&Key::Ltx(*key));
+        let (mark, begun) = (self.mark.clone(), self.begun(key));
         blocking(move || {
+            if let Some(mark) = mark {
+                mark.before_write()?;
+                if let Some(generation) = begun.filter(|generation| !generation.is_dir()) {
+                    return Err(StoreError::NotFound { target: generation.display().to_string() });
+                }
+            }
             // Spares the copy on a retry; what decides is the rename below.
             if fs::symlink_metadata(&path).is_ok() {
                 return compare(&path, &body, attributes);
@@ -167,7 +196,22 @@ impl Store for FileStore {
 
     async fn put_document(&self, key: &Key, content: Bytes) -> Result<(), StoreError> {
         let path = self.path(key);
-        blocking(move || durable::replace(&path, &content)).await
+        let mark = self.mark.clone();
+        blocking(move || {
+            mark.map_or(Ok(()), |mark| mark.before_write())?;
+            durable::replace(&path, &content)
+        })
+        .await
+    }
+
+    async fn is_here(&self) -> Result<(), StoreError> {
+        let mark = self.mark.clone();
+        blocking(move || mark.map_or(Ok(()), |mark| mark.check())).await
+    }
+
+    async fn accept_as_it_is(&self) -> Result<(), StoreError> {
+        let mark = self.mark.clone();
+        blocking(move || mark.map_or(Ok(()), |mark| mark.forget())).await
     }
 }
 

@@ -210,6 +210,17 @@ pub trait Store: Send + Sync + Debug {
     /// Writes (or overwrites) one of the small documents.
     async fn put_document(&self, key: &Key, content: Bytes) -> Result<(), StoreError>;
 
+    /// Whether this is still the place that was written to before: nothing found in another one says that it is gone. What
+    /// a backend cannot mistake needs no look.
+    async fn is_here(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// From now on the place as it is counts as the one that was written to.
+    async fn accept_as_it_is(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// Whether the credentials could delete from here; `None` where that is no right of the store's own. Nothing is
     /// deleted to find out: what is asked for is an object that does not exist.
     async fn may_delete(&self) -> Result<Option<bool>, StoreError> {

@@ -2,7 +2,7 @@
 //!
 //! Invariant: all databases of a root share one S3 client (its connections, its credentials).
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::format::GenerationId;
@@ -32,7 +32,7 @@ pub struct Root {
 #[derive(Debug, Clone)]
 enum Place {
     S3 { client: Client, prefix: String },
-    File { dir: PathBuf },
+    File { dir: PathBuf, mark: Option<Arc<file::Mark>> },
 }
 
 impl Root {
@@ -58,9 +58,23 @@ impl Root {
                 client: Client::connect(bucket, options, access).await?,
                 prefix: prefix.clone(),
             },
-            RootUrl::File { path } => Place::File { dir: path.clone() },
+            RootUrl::File { path } => Place::File { dir: path.clone(), mark: None },
         };
         Ok(Self { place })
+    }
+
+    /// For a writer with state of its own: a directory is marked at the first write, and the mark remembered in the file
+    /// `memory`; from then on nothing is written to one without it (a disk that is not mounted). Elsewhere, nothing.
+    #[must_use]
+    pub fn remembered_in(self, memory: &Path) -> Self {
+        let place = match self.place {
+            Place::File { dir, .. } => {
+                let mark = Arc::new(file::Mark::new(dir.clone(), memory.to_owned()));
+                Place::File { dir, mark: Some(mark) }
+            }
+            place @ Place::S3 { .. } => place,
+        };
+        Self { place }
     }
 
     /// The store of one database below this root.
@@ -81,7 +95,9 @@ impl Root {
             Place::S3 { client, prefix } => {
                 Arc::new(S3Store::new(client.clone(), format!("{prefix}/{name}")))
             }
-            Place::File { dir } => Arc::new(FileStore::new(dir.join(name))),
+            Place::File { dir, mark } => {
+                Arc::new(FileStore::new(dir.join(name)).marked(mark.clone()))
+            }
         })
     }
 
@@ -90,7 +106,7 @@ impl Root {
     pub fn as_database(&self) -> Arc<dyn Store> {
         match &self.place {
             Place::S3 { client, prefix } => Arc::new(S3Store::new(client.clone(), prefix.clone())),
-            Place::File { dir } => Arc::new(FileStore::new(dir.clone())),
+            Place::File { dir, .. } => Arc::new(FileStore::new(dir.clone())),
         }
     }
 
@@ -102,7 +118,7 @@ impl Root {
     pub async fn databases(&self) -> Result<Vec<String>, StoreError> {
         let mut names = match &self.place {
             Place::S3 { client, prefix } => client.directories(prefix).await?,
-            Place::File { dir } => file::directories(dir.clone()).await?,
+            Place::File { dir, .. } => file::directories(dir.clone()).await?,
         };
         names.retain(|name| is_database_name(name));
         names.sort_unstable();

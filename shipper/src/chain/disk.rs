@@ -19,6 +19,15 @@ pub enum Change {
     Remove,
 }
 
+/// Room on a file system, bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Space {
+    /// What this user may still write.
+    pub free: u64,
+    /// All there is.
+    pub total: u64,
+}
+
 /// Forces files to the disk; injected so that tests know what a power failure may take, and where a process may die.
 pub trait Disk: Send + Sync + Debug {
     /// Told before each change; an error is returned as if the change had failed.
@@ -40,6 +49,16 @@ pub trait Disk: Send + Sync + Debug {
     /// # Errors
     /// The system's.
     fn sync_directory(&self, path: &Path) -> io::Result<()>;
+
+    /// Room on the file system of `path`.
+    ///
+    /// # Errors
+    /// The system's.
+    fn space(&self, path: &Path) -> io::Result<Space> {
+        let found = rustix::fs::statvfs(path)?;
+        let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
+        Ok(Space { free: bytes(found.f_bavail), total: bytes(found.f_blocks) })
+    }
 
     /// Removes a file that nothing needs any more. One that stays behind costs space until the next start.
     fn remove(&self, path: &Path) {

@@ -19,10 +19,11 @@ use replica::format::{
     page_checksum,
 };
 use serde::{Deserialize, Serialize};
-use tempfile::SpooledTempFile;
+use tempfile::{SpooledTempFile, TempPath};
 
-use crate::chain::disk::Disk;
+use crate::chain::disk::{Change, Disk};
 use crate::chain::framed;
+use crate::chain::reserve::Reserve;
 
 /// The page index of a file being written stays in memory up to this size.
 const INDEX_IN_MEMORY: usize = 64 << 10;
@@ -135,15 +136,45 @@ fn parse_footer(tail: &[u8], length: u64) -> Option<Footer> {
     (footer.size + behind == length).then_some(footer)
 }
 
-/// An entry being written.
+/// Bytes of pages between looks at the room on the disk.
+const LOOK_EVERY: u64 = 1 << 20;
+
+/// Watches that an entry leaves others their room while it is written.
+#[derive(Debug)]
+pub struct Room {
+    reserve: Reserve,
+    /// What the spool holds with it, at most.
+    held: u64,
+    looked_at: u64,
+}
+
+impl Room {
+    /// Beside `held` bytes that are in the spool already.
+    #[must_use]
+    pub fn new(reserve: Reserve, held: u64) -> Self {
+        Self { reserve, held, looked_at: held }
+    }
+
+    fn take(&mut self, bytes: u64) -> anyhow::Result<()> {
+        self.held += bytes;
+        if self.held - self.looked_at >= LOOK_EVERY {
+            self.looked_at = self.held;
+            self.reserve.check(self.held)?;
+        }
+        Ok(())
+    }
+}
+
+/// An entry being written; what is not finished is removed with it.
 #[derive(Debug)]
 pub struct EntryWriter {
     encoder: Encoder<BufWriter<File>, SpooledTempFile>,
-    temporary: PathBuf,
+    temporary: TempPath,
     path: PathBuf,
     header: Header,
     sequence: u64,
     own: DatabaseChecksum,
+    room: Room,
 }
 
 impl EntryWriter {
@@ -151,13 +182,21 @@ impl EntryWriter {
     ///
     /// # Errors
     /// Those of the file system.
-    pub fn create(path: &Path, sequence: u64, header: Header) -> anyhow::Result<Self> {
+    pub fn create(
+        path: &Path,
+        sequence: u64,
+        header: Header,
+        room: Room,
+        disk: &dyn Disk,
+    ) -> anyhow::Result<Self> {
         let temporary = path.with_extension("tmp");
-        let (out, scratch) = create_temporary(&temporary)?;
+        let (out, scratch) = create_temporary(&temporary, disk)?;
+        let temporary = TempPath::try_from_path(temporary)?;
         let encoder = Encoder::new(out, scratch, header)
             .with_context(|| format!("create {}", temporary.display()))?;
         let own = DatabaseChecksum::default();
-        Ok(Self { encoder, temporary, path: path.to_owned(), header, sequence, own })
+        let path = path.to_owned();
+        Ok(Self { encoder, temporary, path, header, sequence, own, room })
     }
 
     /// Its number.
@@ -175,8 +214,9 @@ impl EntryWriter {
     /// Adds a page, ascending, and returns its checksum.
     ///
     /// # Errors
-    /// Those of the file system, and pages out of order.
+    /// Those of the file system, no room, and pages out of order.
     pub fn page(&mut self, number: PageNumber, page: &[u8]) -> anyhow::Result<Checksum> {
+        self.room.take(page.len() as u64)?;
         let sum = page_checksum(number, page);
         self.own.toggle(sum);
         self.encoder
@@ -190,31 +230,35 @@ impl EntryWriter {
     /// # Errors
     /// Those of the file system, and an incomplete snapshot. What was written is then removed.
     pub fn finish(self, end: End, disk: &dyn Disk) -> anyhow::Result<Entry> {
-        let Self { encoder, temporary, path, header, sequence, own } = self;
+        let Self { encoder, temporary, path, header, sequence, own, .. } = self;
         let name = || format!("write {}", temporary.display());
         // A snapshot's checksum is that of its own pages, also where later entries change them.
         let post_apply = header
             .checksummed
             .then(|| if header.txids.is_snapshot() { own.value() } else { end.post_apply });
         let encoded = encoder.finish(post_apply).with_context(name);
-        encoded
-            .and_then(|encoded| publish(encoded, &temporary, path, header, sequence, end, disk))
-            .inspect_err(|_| {
-                // It may be gone already.
-                let _ = std::fs::remove_file(&temporary);
-            })
+        let entry = encoded
+            .and_then(|encoded| publish(encoded, &temporary, path, header, sequence, end, disk))?;
+        // It has its name.
+        let _ = temporary.keep();
+        Ok(entry)
     }
 
     /// Ends the entry as if it had never begun.
     pub fn abandon(self) {
-        // One that stays behind costs space until the next start.
-        let _ = std::fs::remove_file(&self.temporary);
+        drop(self);
     }
 }
 
 /// A file that nothing looks for, and scratch space beside it for its page index.
-fn create_temporary(path: &Path) -> anyhow::Result<(BufWriter<File>, SpooledTempFile)> {
-    let file = File::create(path).with_context(|| format!("create {}", path.display()))?;
+fn create_temporary(
+    path: &Path,
+    disk: &dyn Disk,
+) -> anyhow::Result<(BufWriter<File>, SpooledTempFile)> {
+    let file = disk
+        .before(Change::Write, path)
+        .and_then(|()| File::create(path))
+        .with_context(|| format!("create {}", path.display()))?;
     let directory = path.parent().unwrap_or(Path::new("."));
     let scratch = tempfile::spooled_tempfile_in(INDEX_IN_MEMORY, directory);
     Ok((BufWriter::with_capacity(WRITE_BUFFER, file), scratch))
@@ -235,7 +279,7 @@ pub fn merge_entries(
     let temporary = path.with_extension("tmp");
     let merged = (|| {
         let decoders = inputs.iter().map(Entry::decoder).collect::<anyhow::Result<Vec<_>>>()?;
-        let (out, scratch) = create_temporary(&temporary)?;
+        let (out, scratch) = create_temporary(&temporary, disk)?;
         let post_apply = header.checksummed.then_some(end.post_apply);
         let wholeness = if header.checksummed { Wholeness::Whole } else { Wholeness::Part };
         let encoded = merge_as(decoders, out, scratch, header, post_apply, wholeness)

@@ -20,6 +20,7 @@ mod framed;
 pub mod keys;
 pub mod open;
 pub mod record;
+pub mod reserve;
 pub mod roll_forward;
 pub mod spool;
 pub mod sums;
@@ -30,12 +31,13 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
-use replica::format::{GenerationId, PageSize, Txid};
+use replica::format::{Checksum, GenerationId, PageSize, Txid};
 use tokio::sync::Notify;
 
 use crate::chain::disk::Disk;
 use crate::chain::entry::Entry;
 use crate::chain::record::{Durable, Record, RecordFile};
+use crate::chain::reserve::Reserve;
 use crate::chain::spool::Spool;
 use crate::chain::sums::PageSums;
 pub use crate::chain::tip::{Kind, Tip, TipState};
@@ -54,6 +56,9 @@ pub struct LocalChain {
     record: Mutex<Recorded>,
     spool: Mutex<Spool>,
     spool_limit: u64,
+    reserve: Reserve,
+    /// The file that was last found to continue what is in the bucket.
+    verified: Mutex<Option<Checksum>>,
     arrived: Notify,
 }
 
@@ -108,6 +113,20 @@ impl LocalChain {
     #[must_use]
     pub fn is_unguarded(&self) -> bool {
         self.record().record.unguarded
+    }
+
+    /// Whether this generation was found in the bucket once.
+    #[must_use]
+    pub fn was_found(&self) -> bool {
+        self.record().record.found
+    }
+
+    /// Notes that it was found there.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn set_found(&self) -> anyhow::Result<()> {
+        if self.was_found() { Ok(()) } else { self.change_record(|record| record.found = true) }
     }
 
     /// Whether what the bucket holds must be read from it before anything can be captured.

@@ -12,6 +12,7 @@ use tracing::{info, warn};
 use crate::chain::disk::Disk;
 use crate::chain::entry::Entry;
 use crate::chain::record::{Durable, Record, RecordFile};
+use crate::chain::reserve::{Reserve, is_out_of_room};
 use crate::chain::spool::{Spool, find};
 use crate::chain::sums::PageSums;
 use crate::chain::{DurableSums, LocalChain, Recorded, Tip, TipState};
@@ -25,6 +26,8 @@ pub struct Open {
     pub node_id: u64,
     /// Most bytes that may wait for the bucket.
     pub spool_limit: u64,
+    /// Whether the database is on the same file system.
+    pub shared_disk: bool,
     /// What forces files to the disk.
     pub disk: Arc<dyn Disk>,
 }
@@ -37,6 +40,18 @@ impl LocalChain {
     /// # Errors
     /// Those of the file system.
     pub fn open(directory: &Path, open: Open) -> anyhow::Result<Self> {
+        match Self::try_open(directory, open.clone()) {
+            Err(error) if is_out_of_room(&error) => {
+                // Else a disk that is full of what waits would never let it go.
+                warn!("{error:#}\nwhat waits for the bucket is given up, and caught up later");
+                give_up_waiting(&directory.join("spool"), open.disk.as_ref())?;
+                Self::try_open(directory, open)
+            }
+            opened => opened,
+        }
+    }
+
+    fn try_open(directory: &Path, open: Open) -> anyhow::Result<Self> {
         let spool_directory = directory.join("spool");
         std::fs::create_dir_all(&spool_directory)
             .with_context(|| format!("create {}", spool_directory.display()))?;
@@ -122,6 +137,8 @@ impl LocalChain {
             directory: spool_directory.to_owned(),
             page_size: open.page_size,
             node_id: open.node_id,
+            reserve: Reserve::new(spool_directory, open.disk.clone(), open.shared_disk),
+            verified: Mutex::default(),
             disk: open.disk,
             tip: Mutex::new(tip),
             durable_sums: Mutex::new(durable),
@@ -199,6 +216,12 @@ impl LocalChain {
         self.arrived.notify_one();
         Ok(())
     }
+}
+
+/// Removes what waits, but not the frozen file, which may have been sent.
+fn give_up_waiting(directory: &Path, disk: &dyn Disk) -> anyhow::Result<()> {
+    find(directory)?.entries.values().for_each(|entry| disk.remove(&entry.path));
+    Ok(())
 }
 
 /// The spool while it is read back.

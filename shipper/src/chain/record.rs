@@ -76,6 +76,9 @@ pub struct Record {
     /// Whether the store takes a key twice, so that nothing but a look keeps two writers apart.
     #[serde(default)]
     pub unguarded: bool,
+    /// Whether this generation was found in the bucket, which shows that the key may read it.
+    #[serde(default)]
+    pub found: bool,
 }
 
 impl Record {
@@ -92,6 +95,7 @@ impl Record {
             confirmed: None,
             index_forced: None,
             unguarded: false,
+            found: false,
         }
     }
 

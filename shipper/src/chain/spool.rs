@@ -205,14 +205,16 @@ pub fn merge_groups(
     let mut round = 0;
     while entries.len() > MERGE_WIDTH {
         round += 1;
-        let merged: anyhow::Result<Vec<Entry>> = entries
-            .chunks(MERGE_WIDTH)
-            .enumerate()
-            .map(|(number, chunk)| merge_part(chunk, directory, header, (round, number), disk))
-            .collect();
+        let mut merged = Vec::new();
+        let done = entries.chunks(MERGE_WIDTH).enumerate().try_for_each(|(number, chunk)| {
+            merged.push(merge_part(chunk, directory, header, (round, number), disk)?);
+            anyhow::Ok(())
+        });
         temporary.iter().for_each(|entry| disk.remove(&entry.path));
-        entries = merged?;
-        temporary.clone_from(&entries);
+        // A full disk needs the room of those that came to nothing.
+        done.inspect_err(|_| merged.iter().for_each(|entry| disk.remove(&entry.path)))?;
+        entries.clone_from(&merged);
+        temporary = merged;
     }
     let merged = merge_entries(&entries, path, header, end, disk);
     temporary.iter().for_each(|entry| disk.remove(&entry.path));

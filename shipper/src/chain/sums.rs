@@ -236,6 +236,30 @@ impl PageSums {
         Ok(Applied { header, trailer })
     }
 
+    /// What an LTX file, read to its end, would give: its file checksum, and the database's. Changes nothing.
+    ///
+    /// # Errors
+    /// A damaged file; those of the file system.
+    pub fn predict<R: Read>(
+        &mut self,
+        mut decoder: Decoder<R>,
+        page_size: PageSize,
+    ) -> anyhow::Result<(Checksum, Checksum)> {
+        let commit = decoder.header().commit;
+        anyhow::ensure!(decoder.header().page_size == page_size, "of another page size");
+        let mut sum = self.sum;
+        let mut page = vec![0; page_size.len()];
+        while let Some(number) = decoder.next_page(&mut page)? {
+            self.get(number)?.into_iter().for_each(|before| sum.toggle(before));
+            sum.toggle(page_checksum(number, &page));
+        }
+        let trailer = decoder.finish()?;
+        for cut in commit + 1..=self.page_count {
+            self.get(PageNumber::new(cut)?)?.into_iter().for_each(|before| sum.toggle(before));
+        }
+        Ok((trailer.file, sum.value()))
+    }
+
     /// Writes what is still in memory.
     ///
     /// # Errors

@@ -1,10 +1,11 @@
 //! The capturing end of a chain: the last state captured, and entries of the spool that lead on from it.
 
+use anyhow::Context;
 use jiff::Timestamp;
 use replica::format::wal::Position;
 use replica::format::{Checksum, Header, Txid, TxidRange, WalSpan};
 
-use crate::chain::entry::{End, Entry, EntryWriter};
+use crate::chain::entry::{End, Entry, EntryWriter, Room};
 use crate::chain::record::Durable;
 use crate::chain::spool::entry_path;
 use crate::chain::sums::PageSums;
@@ -114,7 +115,9 @@ impl LocalChain {
             node_id: self.node_id,
         };
         let sequence = tip.next_sequence;
-        let writer = EntryWriter::create(&entry_path(&self.directory, sequence), sequence, header)?;
+        let path = entry_path(&self.directory, sequence);
+        let room = Room::new(self.reserve.clone(), self.backlog().1);
+        let writer = EntryWriter::create(&path, sequence, header, room, self.disk())?;
         tip.next_sequence += 1;
         Ok(writer)
     }
@@ -135,13 +138,17 @@ impl LocalChain {
         self.check_room()
     }
 
-    /// Whether what waits is more than it may be. One file never is: without it there is nothing to go on from.
+    /// Whether what waits is more than it may be, or than the disk has room for. One file never is: without it there is nothing to go on from.
     ///
     /// # Errors
     /// [`SpoolFull`].
     pub fn check_room(&self) -> Result<(), SpoolFull> {
         let (files, bytes) = self.backlog();
-        let limit = self.spool_limit;
+        let mut limit = self.spool_limit;
+        if let Ok(room) = self.reserve.headroom() {
+            // Merging takes as much again for a moment.
+            limit = limit.min(room / 4 * 3);
+        }
         if files > 1 && bytes > limit { Err(SpoolFull { bytes, limit }) } else { Ok(()) }
     }
 
@@ -170,6 +177,19 @@ impl LocalChain {
         }
     }
 
+    /// Removes what no capture or sweep goes on with: parts of one that was broken off.
+    fn remove_leftovers(&self) -> anyhow::Result<()> {
+        let frozen = self.spool().frozen().map(|entry| entry.path.clone());
+        let name = || format!("read spool {}", self.directory.display());
+        for file in std::fs::read_dir(&self.directory).with_context(name)? {
+            let path = file.with_context(name)?.path();
+            if Some(&path) != frozen.as_ref() {
+                self.disk.remove(&path);
+            }
+        }
+        Ok(())
+    }
+
     /// Gives up what waits (and with `frozen`, what is being uploaded); what it said is caught up later.
     ///
     /// # Errors
@@ -178,6 +198,7 @@ impl LocalChain {
         let mut tip = self.tip();
         let dropped = self.spool().drain(frozen);
         dropped.iter().for_each(|entry| self.remove(entry));
+        self.remove_leftovers()?;
         let mut sums = self.durable_sums().sums.copy_to(tip.sums.path())?;
         let durable = self.record().record.durable;
         let mut last = durable.map_or(0, |durable| durable.sequence);

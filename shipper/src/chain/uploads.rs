@@ -5,11 +5,12 @@ use std::path::Path;
 use anyhow::Context;
 use replica::format::{Header, Level, Txid, TxidRange};
 
-use crate::chain::entry::Entry;
+use crate::chain::entry::{Entry, Footer};
 use crate::chain::keys::level;
 use crate::chain::record::Durable;
+use crate::chain::reserve::is_out_of_room;
 use crate::chain::spool::{Merged, entry_path, frozen_path, merge_groups};
-use crate::chain::{LocalChain, Recorded};
+use crate::chain::{LocalChain, Recorded, lock};
 
 /// Uploads after which the durable index is forced to the disk: a power failure costs at most reading as many files back.
 const FORCE_EVERY: u64 = 64;
@@ -39,9 +40,44 @@ impl LocalChain {
         let entry = match frozen {
             Some(entry) => entry,
             None if waiting.is_empty() => return Ok(None),
-            None => self.freeze(&waiting, txid)?,
+            None => self.freeze(self.mergeable(&waiting)?, txid).or_else(|error| {
+                // The oldest by itself may fit, or is ready as it is.
+                if is_out_of_room(&error) { self.freeze(&waiting[..1], txid) } else { Err(error) }
+            })?,
         };
+        self.verify(&entry)?;
         Ok(Some(Upload { txid, level: level(txid), entry }))
+    }
+
+    /// As many of the oldest groups as there is room to merge; one at least.
+    fn mergeable<'a>(&self, waiting: &'a [Vec<Entry>]) -> anyhow::Result<&'a [Vec<Entry>]> {
+        let room = self.reserve.headroom()?;
+        let mut bytes = 0;
+        let fit = waiting.iter().take_while(|group| {
+            bytes += bytes_of(group);
+            bytes <= room
+        });
+        Ok(&waiting[..fit.count().max(1)])
+    }
+
+    /// Reads a file to its end before it is sent: it must continue what is in the bucket, and give the state that it says.
+    fn verify(&self, entry: &Entry) -> anyhow::Result<()> {
+        let Footer { checksum, end, .. } = entry.footer;
+        let mut verified = lock(&self.verified);
+        if *verified == Some(checksum) {
+            return Ok(());
+        }
+        let mut durable = self.durable_sums();
+        let before = self.record().record.durable.map(|durable| durable.checksum);
+        let predicted = entry.decoder().and_then(|file| durable.sums.predict(file, self.page_size));
+        let (file, after) = predicted.with_context(|| format!("read {}", entry.path.display()))?;
+        anyhow::ensure!(
+            end.pre_apply == before && file == checksum && after == end.post_apply,
+            "{}: does not give the state that it was captured from",
+            entry.path.display()
+        );
+        *verified = Some(checksum);
+        Ok(())
     }
 
     fn freeze(&self, waiting: &[Vec<Entry>], txid: Txid) -> anyhow::Result<Entry> {
@@ -61,6 +97,7 @@ impl LocalChain {
             self.spool().freeze(1, entry.clone());
             return Ok(entry);
         }
+        self.reserve.check_merge(waiting.iter().map(|group| bytes_of(group)).sum())?;
         let merged = merge_groups(waiting, &self.directory, path, self.merged(txid), self.disk())?;
         self.spool().freeze(waiting.len(), merged.clone());
         waiting.iter().flatten().for_each(|entry| self.remove(entry));
@@ -98,6 +135,7 @@ impl LocalChain {
         if waiting.len() < 2 {
             return Ok(());
         }
+        self.reserve.check_merge(waiting.iter().map(|group| bytes_of(group)).sum())?;
         // A name of its own until every input is merged; then in the first one's place.
         let path = entry_path(&self.directory, first.footer.sequence);
         let txid = self.expected_txid();
@@ -171,4 +209,8 @@ impl LocalChain {
         let file = std::fs::File::open(path).with_context(name)?;
         self.disk.sync(&file, path).with_context(name)
     }
+}
+
+fn bytes_of(group: &[Entry]) -> u64 {
+    group.iter().map(Entry::bytes).sum()
 }

@@ -2,6 +2,7 @@
 
 pub mod doctor;
 pub mod points;
+pub mod reset;
 pub mod restore;
 pub mod run;
 pub mod status;
@@ -10,6 +11,7 @@ pub mod sync;
 use std::io::Write;
 
 use anyhow::Context;
+use replica::operator::{Usage, nearest, usage};
 
 /// Prints a result to stdout.
 fn print(text: &str) -> anyhow::Result<()> {
@@ -34,4 +36,15 @@ fn readable_bytes(bytes: u64) -> String {
         unit = next;
     }
     if unit == "bytes" { format!("{bytes} bytes") } else { format!("{size:.1} {unit}") }
+}
+
+/// No database has this name, of those that the running shipper knows.
+fn unknown_database(name: &str, known: &[String]) -> Usage {
+    let known: Vec<&str> = known.iter().map(String::as_str).collect();
+    usage(match nearest(name, &known) {
+        Some(near) => format!("no database is named {name}\nHINT: did you mean {near}?"),
+        None => format!(
+            "no database is named {name}\nHINT: `shipper status` lists those that the running shipper knows"
+        ),
+    })
 }

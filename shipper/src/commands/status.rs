@@ -20,7 +20,7 @@ pub fn run(args: &StatusArgs) -> anyhow::Result<Exit> {
     let reply = match ask(&state_dir, &Request::Status {}, std::time::Duration::ZERO)? {
         Reply::Status(reply) => reply,
         Reply::Refused(reason) => bail!(reason),
-        Reply::Sync(_) => bail!("the shipper answered another question"),
+        Reply::Sync(_) | Reply::Reset(_) => bail!("the shipper answered another question"),
     };
     if args.json {
         print_json(&serde_json::to_value(&reply)?)?;

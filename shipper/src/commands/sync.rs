@@ -6,10 +6,10 @@
 use std::fmt::Write;
 
 use anyhow::bail;
-use replica::operator::{Exit, LogFormat, init_logging, nearest, usage};
+use replica::operator::{Exit, LogFormat, init_logging};
 
 use crate::cli::SyncArgs;
-use crate::commands::print;
+use crate::commands::{print, unknown_database};
 use crate::config::load_state_dir;
 use crate::control::{Reply, Request, SyncOutcome, SyncReply, ask};
 
@@ -28,13 +28,13 @@ pub fn run(args: &SyncArgs) -> anyhow::Result<Exit> {
     match ask(&state_dir, &request, timeout)? {
         Reply::Sync(reply) => conclude(args, &reply),
         Reply::Refused(reason) => bail!(reason),
-        Reply::Status(_) => bail!("the shipper answered another question"),
+        Reply::Status(_) | Reply::Reset(_) => bail!("the shipper answered another question"),
     }
 }
 
 fn conclude(args: &SyncArgs, reply: &SyncReply) -> anyhow::Result<Exit> {
     if let (Some(known), Some(name)) = (&reply.known, &args.database) {
-        return Err(unknown(name, known).into());
+        return Err(unknown_database(name, known).into());
     }
     let mut done = String::new();
     let mut failures: Vec<String> = Vec::new();
@@ -82,14 +82,4 @@ fn reason(args: &SyncArgs, outcome: &SyncOutcome) -> String {
             "too many wait for this database already\nHINT: try again when they are done".to_owned()
         }
     }
-}
-
-fn unknown(name: &str, known: &[String]) -> replica::operator::Usage {
-    let known: Vec<&str> = known.iter().map(String::as_str).collect();
-    usage(match nearest(name, &known) {
-        Some(near) => format!("no database is named {name}\nHINT: did you mean {near}?"),
-        None => format!(
-            "no database is named {name}\nHINT: `shipper status` lists those that the running shipper knows"
-        ),
-    })
 }

@@ -14,6 +14,6 @@ mod server;
 
 pub use ask::{Unanswered, ask};
 pub use place::pointer;
-pub use protocol::{Reply, Request, StatusReply, SyncOutcome, SyncReply};
+pub use protocol::{Reply, Request, ResetReply, StatusReply, SyncOutcome, SyncReply};
 pub use report::{LockCost, Refused, Report, Standing};
 pub use server::Server;

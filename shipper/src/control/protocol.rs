@@ -26,6 +26,13 @@ pub enum Request {
         /// How long to wait at most, milliseconds.
         timeout_ms: u64,
     },
+    /// Begin a new generation.
+    Reset {
+        /// Of this database.
+        database: String,
+        /// Why, for the log.
+        why: String,
+    },
 }
 
 /// What the shipper answers.
@@ -36,6 +43,8 @@ pub enum Reply {
     Status(StatusReply),
     /// To [`Request::Sync`].
     Sync(SyncReply),
+    /// To [`Request::Reset`].
+    Reset(ResetReply),
     /// The request was refused.
     Refused(String),
 }
@@ -64,6 +73,13 @@ pub struct SyncReply {
     pub databases: Vec<(String, SyncOutcome)>,
     /// Files that are asked for and not shipped, where all databases were asked for.
     pub refused: Vec<Refused>,
+    /// All known names, where the one asked for is not among them.
+    pub known: Option<Vec<String>>,
+}
+
+/// What came of a reset.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ResetReply {
     /// All known names, where the one asked for is not among them.
     pub known: Option<Vec<String>>,
 }

@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use replica::documents::Receipt;
+use replica::documents::{Receipt, ReceiptDocument};
 use replica::store::{Key, Store, read_all};
 use tokio::time::Instant;
 
@@ -74,7 +74,10 @@ impl Receipts {
 
 async fn read(store: &dyn Store) -> Option<Receipt> {
     match read_all(store, &Key::Receipt, LIMIT).await {
-        Ok(content) => serde_json::from_slice(&content).ok(),
+        Ok(content) => {
+            let document: Option<ReceiptDocument> = serde_json::from_slice(&content).ok();
+            document.and_then(|document| document.last_pass)
+        }
         Err(error) => {
             if !error.is_not_found() && !error.is_denied() {
                 tracing::debug!(%error, "read receipt");

@@ -16,7 +16,7 @@ use tracing::{debug, error, info};
 
 use super::place::Place;
 use super::protocol::{
-    LONGEST_SYNC, REQUEST_MAX, Reply, Request, StatusReply, SyncOutcome, SyncReply,
+    LONGEST_SYNC, REQUEST_MAX, Reply, Request, ResetReply, StatusReply, SyncOutcome, SyncReply,
 };
 use super::receipts::Receipts;
 use super::report::{Refused, Report};
@@ -140,6 +140,7 @@ impl Shared {
     async fn reply(&self, request: Request) -> Reply {
         match request {
             Request::Status {} => Reply::Status(self.status().await),
+            Request::Reset { database, why } => self.reset(&database, why).await,
             Request::Sync { database, timeout_ms } => {
                 let Ok(_permit) = self.syncs.try_acquire() else {
                     return Reply::Refused(format!(
@@ -173,6 +174,22 @@ impl Shared {
         }
     }
 
+    /// What the store remembers of its place goes, too: whoever asks for this knows what is there.
+    async fn reset(&self, name: &str, why: String) -> Reply {
+        let Some(entry) = self.registry.entry(name) else {
+            return Reply::Reset(ResetReply { known: Some(self.known()) });
+        };
+        if let Err(error) = entry.store.accept_as_it_is().await {
+            return Reply::Refused(format!("{:#}", anyhow::Error::new(error)));
+        }
+        entry.status.ask_reset(why);
+        Reply::Reset(ResetReply { known: None })
+    }
+
+    fn known(&self) -> Vec<String> {
+        self.registry.entries().into_iter().map(|entry| entry.config.name).collect()
+    }
+
     /// A database that was created before the call counts: so look first.
     async fn sync(&self, name: Option<&str>, deadline: Instant) -> SyncReply {
         if name.is_none_or(|name| self.registry.entry(name).is_none()) {
@@ -184,9 +201,8 @@ impl Shared {
             Some(name) => match self.registry.entry(name) {
                 Some(entry) => vec![entry],
                 None => {
-                    let known = self.registry.entries();
-                    let known = known.into_iter().map(|entry| entry.config.name).collect();
-                    return SyncReply { databases: vec![], refused: vec![], known: Some(known) };
+                    let known = Some(self.known());
+                    return SyncReply { databases: vec![], refused: vec![], known };
                 }
             },
         };

@@ -140,6 +140,15 @@ impl Store for Moderated {
         self.store.put_document(key, content).await
     }
 
+    async fn is_here(&self) -> Result<(), StoreError> {
+        let _permit = self.moderation.request().await;
+        self.store.is_here().await
+    }
+
+    async fn accept_as_it_is(&self) -> Result<(), StoreError> {
+        self.store.accept_as_it_is().await
+    }
+
     async fn may_delete(&self) -> Result<Option<bool>, StoreError> {
         let _permit = self.moderation.request().await;
         self.store.may_delete().await

@@ -5,7 +5,8 @@
 
 mod attached;
 
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -94,6 +95,8 @@ enum End {
     Stale(String),
     /// The generation is another writer's, or cannot be believed: a new one begins.
     NewGeneration(String),
+    /// What is in the bucket cannot be restored: a new generation begins.
+    Lost(String),
     /// What waits for the bucket is given up.
     GiveUp(String),
 }
@@ -214,6 +217,10 @@ impl Database {
                 }
             }
             End::NewGeneration(reason) => self.begin_anew(chain, &reason, pause).await?,
+            End::Lost(reason) => {
+                self.status.lost(&reason);
+                self.begin_anew(chain, &reason, pause).await?;
+            }
             End::GiveUp(reason) => {
                 error!(
                     "{reason}\ncatch-up needed: what waits for the bucket is given up, and read from the database when the bucket takes files again"
@@ -316,6 +323,7 @@ impl Database {
             page_size,
             node_id: node_id(),
             spool_limit: self.spool_limit(),
+            shared_disk: self.shares_disk(),
             disk: Arc::new(SystemDisk),
         };
         let (directory, again) = (self.state.clone(), open.clone());
@@ -354,6 +362,13 @@ impl Database {
     fn spool_limit(&self) -> u64 {
         let database = std::fs::metadata(self.path()).map_or(0, |file| file.len());
         SPOOL_LEAST.max(database.saturating_mul(2))
+    }
+
+    /// Whether what waits is on the file system of the database; where it cannot be told, it is.
+    fn shares_disk(&self) -> bool {
+        let device = |path: &Path| std::fs::metadata(path).map(|found| found.dev()).ok();
+        let of = |path: &Path| path.ancestors().find_map(device);
+        of(&self.state) == of(&self.path())
     }
 
     fn pulse(&self) -> Pulse {

@@ -17,6 +17,7 @@ use replica::documents::ScrubReport;
 use replica::format::PageSize;
 use replica::format::wal::{Position, frame_size};
 
+use crate::chain::reserve::{NoRoom, is_out_of_room};
 use crate::chain::{LocalChain, SpoolFull};
 use crate::clock::{Clock, ClockWatch};
 use crate::ship::capture::{Capture, Discontinuity, Purpose};
@@ -238,9 +239,10 @@ impl Engine {
             return self.report(now, as_of, None);
         }
         self.go_on_with_sweep().map_err(|error| {
-            // What it wrote is in the spool; else a sweep that failed half-way has a hole that only another one heals.
-            let whole = error.is::<SpoolFull>();
-            if whole {
+            // What it wrote is in the spool, or given up with all that waits; else a sweep that failed half-way has a hole
+            // that only another one heals.
+            let told = error.is::<SpoolFull>() || is_out_of_room(&error);
+            if told {
                 error
             } else {
                 Discontinuity(format!("sweep: {error:#}{}", hint(&error))).into()
@@ -250,7 +252,11 @@ impl Engine {
             Ok(replaced) => Discontinuity::from(replaced).into(),
             Err(error) => error,
         })?;
-        let scrubbed = self.go_on_with_scrub(now)?;
+        let scrubbed = self.go_on_with_scrub(now).map_err(|error| {
+            // The index may have what no file has: only one made anew gives states that restore.
+            let told = error.is::<SpoolFull>() || error.is::<Discontinuity>();
+            if told { error } else { Discontinuity(format!("compare: {error:#}")).into() }
+        })?;
         self.report(now, as_of, scrubbed)
     }
 
@@ -452,12 +458,8 @@ const MOUNT_HINT: &str = "\nHINT: where the file alone is mounted or linked into
 
 /// What an operator can do about local trouble, as further lines of the message.
 pub(super) fn hint(error: &anyhow::Error) -> &'static str {
-    let full = error.chain().any(|cause| {
-        cause
-            .downcast_ref::<std::io::Error>()
-            .is_some_and(|error| error.kind() == std::io::ErrorKind::StorageFull)
-    });
-    if full {
+    // One that was refused the reserve says so itself.
+    if is_out_of_room(error) && !error.chain().any(|cause| cause.is::<NoRoom>()) {
         "\nHINT: make room for state_dir: it holds a compressed copy of the database, twice for a moment, until \
          it is in the bucket"
     } else {

@@ -15,6 +15,7 @@ mod heartbeat;
 pub mod limits;
 mod notify;
 mod pages;
+pub mod presence;
 pub mod registry;
 mod rival;
 mod roster;

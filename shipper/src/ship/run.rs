@@ -28,6 +28,8 @@ const STACK_BYTES: usize = 512 << 10;
 const LAST_STEP: Duration = Duration::from_secs(1);
 /// Locked while a shipper uses the state directory.
 const LOCK_NAME: &str = "lock";
+/// Remembers the directory that a replica of files is in.
+pub const ROOT_MEMORY: &str = "replica-root";
 /// How soon an idle one gives its memory back.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
@@ -56,7 +58,9 @@ async fn ship(config: Config, files: u64) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("watch SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("watch SIGINT")?;
     let common = Common {
-        root: Root::open(&config.replica.url, &config.replica.options).await?,
+        root: Root::open(&config.replica.url, &config.replica.options)
+            .await?
+            .remembered_in(&config.state_dir.join(ROOT_MEMORY)),
         state_dir: config.state_dir.clone(),
         heartbeat: config.heartbeat,
         clock: Arc::new(SystemClock),

@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 use crate::chain::record::Durable;
 use crate::chain::{LocalChain, Upload};
 use crate::ship::engine::Step;
+use crate::ship::presence::Looks;
 use crate::ship::rival::{Ours, Rival};
 use crate::ship::seen::Seen;
 use crate::wal::checkpoint::LockReport;
@@ -49,6 +50,8 @@ pub struct Status {
     news: Notify,
     last: Mutex<Option<Seen>>,
     rival: Mutex<Rival>,
+    /// Whether the bucket still has the chain.
+    pub looks: Looks,
 }
 
 /// Everything that is known, at one moment.
@@ -88,6 +91,8 @@ pub struct State {
     pub unvouched: Option<String>,
     /// Why the last upload failed.
     pub upload_error: Option<String>,
+    /// Why the last generation cannot be restored, until the snapshot of another one is in the bucket.
+    pub lost: Option<String>,
     /// The store ignores the condition that keeps two writers apart.
     pub unguarded: bool,
     /// What the write lock has cost, all attachments together.
@@ -110,7 +115,8 @@ impl State {
     /// The error that keeps the database from being shipped, or what is shipped from being vouched for.
     #[must_use]
     pub fn last_error(&self) -> Option<&String> {
-        self.unvouched.as_ref().or(self.engine_error.as_ref()).or(self.upload_error.as_ref())
+        let errors = [&self.lost, &self.unvouched, &self.engine_error, &self.upload_error];
+        errors.into_iter().find_map(Option::as_ref)
     }
 
     /// Everything committed by then is in the bucket, as far as that can be vouched for.
@@ -232,6 +238,7 @@ impl Status {
     /// more.
     pub fn attached(&self, page_size: PageSize, phase: Phase, chain: &LocalChain) {
         let durable = chain.durable_state();
+        self.looks.forget();
         let mut state = self.lock();
         if durable.is_none() {
             state.synced_at = None;
@@ -330,6 +337,7 @@ impl Status {
         let footer = &file.entry.footer;
         let mut state = self.lock();
         state.upload_error = None;
+        state.lost = None;
         state.durable = Some(file.txid);
         state.durable_capture = Some(footer.end.through);
         state.page_count = footer.end.page_count;
@@ -364,6 +372,30 @@ impl Status {
     /// The store was found to ignore the condition that keeps two writers apart, or not.
     pub fn set_unguarded(&self, unguarded: bool) {
         self.lock().unguarded = unguarded;
+    }
+
+    /// What was in the bucket cannot be restored; another generation begins.
+    pub fn lost(&self, reason: &str) {
+        let mut state = self.lock();
+        state.lost = Some(reason.to_owned());
+        state.synced_at = None;
+        state.durable = None;
+        state.durable_capture = None;
+    }
+
+    /// A look that began at `began` found the chain in the bucket; `all` where nothing waits, either.
+    pub fn found(&self, began: tokio::time::Instant, all: bool) {
+        self.looks.found(began);
+        if all {
+            self.lock().upload_error = None;
+        }
+        self.moved.notify_one();
+    }
+
+    /// An operator asks for a new generation.
+    pub fn ask_reset(&self, why: String) {
+        self.looks.ask_reset(why);
+        self.moved.notify_one();
     }
 
     /// A step of the engine failed. Returns whether this is news.

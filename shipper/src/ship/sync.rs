@@ -1,10 +1,11 @@
 //! Requests to be told when all that is committed now is in the bucket.
 //!
 //! *Invariant*: a request is answered with [`Answer::Durable`] only if everything that was committed when it was made
-//! has been captured since, and that capture is durable. A capture of an attachment that ended proves nothing: the
+//! has been captured since, that capture is durable, and the chain was found in the bucket since. A capture of an attachment that ended proves nothing: the
 //! next one captures again. At most [`MOST_WAITING`] requests wait; who asked may give up at any time.
 
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 /// Bound on the requests of one database that wait.
 pub const MOST_WAITING: usize = 32;
@@ -31,6 +32,7 @@ pub enum Answer {
 #[derive(Debug)]
 struct Waiting {
     answer: oneshot::Sender<Answer>,
+    since: Instant,
     /// The capture after which it holds; none was made since the request.
     capture: Option<u64>,
 }
@@ -57,7 +59,10 @@ impl Syncs {
             return std::future::pending().await;
         }
         match self.requests.recv().await {
-            Some(SyncRequest { answer }) => self.waiting.push(Waiting { answer, capture: None }),
+            Some(SyncRequest { answer }) => {
+                let since = Instant::now();
+                self.waiting.push(Waiting { answer, since, capture: None });
+            }
             None => self.closed = true,
         }
     }
@@ -81,10 +86,16 @@ impl Syncs {
         }
     }
 
-    /// Everything up to `capture` is in the bucket.
-    pub fn durable(&mut self, capture: u64) {
+    /// When the newest request was made.
+    #[must_use]
+    pub fn newest(&self) -> Option<Instant> {
+        self.waiting.iter().map(|waiting| waiting.since).max()
+    }
+
+    /// Everything up to `capture` is in the bucket, where a look that began at `found` found the chain.
+    pub fn durable(&mut self, capture: u64, found: Instant) {
         self.answer_where(&Answer::Durable, |waiting| {
-            waiting.capture.is_some_and(|needed| needed <= capture)
+            waiting.since <= found && waiting.capture.is_some_and(|needed| needed <= capture)
         });
     }
 
@@ -131,18 +142,18 @@ mod tests {
         let mut first = asked(&sender).await;
         syncs.arrived().await;
         assert!(syncs.want_capture() && syncs.in_a_hurry());
-        syncs.durable(7);
+        syncs.durable(7, Instant::now());
         assert!(first.try_recv().is_err(), "nothing was captured since");
         syncs.captured(8);
         assert!(!syncs.want_capture());
         let mut second = asked(&sender).await;
         syncs.arrived().await;
         syncs.captured(9);
-        syncs.durable(8);
+        syncs.durable(8, Instant::now());
         assert_eq!(first.try_recv(), Ok(Answer::Durable));
         assert!(second.try_recv().is_err(), "its own capture is not durable");
         syncs.start_over();
-        syncs.durable(9);
+        syncs.durable(9, Instant::now());
         assert!(second.try_recv().is_err(), "captures of an earlier attachment prove nothing");
         syncs.refuse("no such file");
         assert_eq!(second.try_recv(), Ok(Answer::NotAttached("no such file".into())));

@@ -18,9 +18,11 @@ use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use crate::chain::keys::{free, ltx_key};
+use crate::chain::reserve::is_out_of_room;
 use crate::chain::{LocalChain, Upload};
 use crate::clock::Clock;
 use crate::ship::generation;
+use crate::ship::presence::{self, Absent};
 use crate::ship::seen::{self, Seen};
 use crate::ship::status::Status;
 
@@ -32,6 +34,13 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(200);
 const LOOKS: u32 = 3;
 /// A file that is sent twice to see whether the store guards its objects is no bigger.
 const PROBE_BYTES: u64 = 1 << 20;
+
+/// How often the chain is looked for in the bucket: while anything is shipped, and while nothing is.
+const LOOK: (Duration, Duration) = (Duration::from_secs(3600), Duration::from_secs(24 * 3600));
+/// Looks in a row that must miss it: a store may be slow to show what it has.
+const MISSED: u32 = 3;
+/// New generations for failed drills: one in this time, so that a store that damages everything is not filled with snapshots.
+const REPAIR_EVERY: Duration = Duration::from_secs(20 * 3600);
 
 /// Why a chain cannot go on as it is.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +67,12 @@ pub enum Ended {
     /// The bucket has more than this machine knows of.
     #[error("the bucket is ahead of this machine: {0}")]
     Stale(String),
+    /// What is in the bucket cannot be restored.
+    #[error("{0}")]
+    Lost(String),
+    /// The disk has no room to send what waits.
+    #[error("{0:#}")]
+    Full(anyhow::Error),
     /// What is kept on this machine cannot be read or written any more.
     #[error("local state: {0:#}")]
     Local(anyhow::Error),
@@ -94,6 +109,10 @@ pub struct Uploader {
     /// Whether the chain is known to be where this machine believes it to be.
     confirmed: bool,
     probed: bool,
+    /// When the chain is looked for again.
+    next_look: Instant,
+    /// Looks that missed it.
+    missed: u32,
 }
 
 impl Uploader {
@@ -107,9 +126,20 @@ impl Uploader {
         clock: Arc<dyn Clock>,
         hurry: watch::Receiver<bool>,
     ) -> Self {
-        let (started, confirmed, probed) = (false, false, false);
-        let looks = 0;
-        Self { store, chain, status, interval, clock, hurry, started, looks, confirmed, probed }
+        Self {
+            store,
+            chain,
+            status,
+            interval,
+            clock,
+            hurry,
+            started: false,
+            looks: 0,
+            confirmed: false,
+            probed: false,
+            next_look: Instant::now(),
+            missed: 0,
+        }
     }
 
     /// Uploads until the chain cannot go on.
@@ -122,8 +152,15 @@ impl Uploader {
             }
             let at = Instant::now();
             match self.attempt().await {
-                Ok(Attempt::Nothing) => self.chain.arrived().await,
+                Ok(Attempt::Nothing) => tokio::select! {
+                    () = self.chain.arrived() => {}
+                    () = self.status.looks.wanted() => {}
+                    () = tokio::time::sleep_until(self.next_look) => {}
+                },
                 Ok(Attempt::Uploaded(_)) => {
+                    // After an outage, sooner.
+                    let next = if pause == PAUSE.0 { at + LOOK.0 } else { at };
+                    self.next_look = self.next_look.min(next);
                     began = Some(at);
                     pause = PAUSE.0;
                 }
@@ -141,12 +178,19 @@ impl Uploader {
     /// # Errors
     /// [`Ended`]: no other attempt of this uploader may be made.
     pub async fn attempt(&mut self) -> Result<Attempt, Ended> {
+        if let Some(failed) = self.look().await? {
+            return Ok(Attempt::Failed(failed));
+        }
         let generation = match self.start().await {
             Ok(generation) => generation,
             Err(Start::Ended(ended)) => return Err(ended),
             Err(Start::Failed(error)) => return Ok(Attempt::Failed(error)),
         };
-        let Some(upload) = self.local(LocalChain::next_upload).await? else {
+        let next = self.local(LocalChain::next_upload).await.map_err(|ended| match ended {
+            Ended::Local(error) if is_out_of_room(&error) => Ended::Full(error),
+            ended => ended,
+        });
+        let Some(upload) = next? else {
             return Ok(Attempt::Nothing);
         };
         match self.put(generation, &upload).await {
@@ -160,7 +204,13 @@ impl Uploader {
                 self.unguarded().await?;
                 return Ok(Attempt::Failed(error));
             }
-            Err(error) => return Ok(Attempt::Failed(error)),
+            Err(error) => {
+                if error.is_not_found() {
+                    // The place of the whole generation, since the file itself is new.
+                    self.next_look = Instant::now();
+                }
+                return Ok(Attempt::Failed(error));
+            }
         }
         self.probe(generation, &upload).await?;
         let (done, txid) = (upload.clone(), upload.txid);
@@ -170,9 +220,60 @@ impl Uploader {
             Err(Start::Ended(ended)) => return Err(ended),
             Err(Start::Failed(error)) => return Ok(Attempt::Failed(error)),
         }
+        if txid == Txid::FIRST {
+            self.next_look = Instant::now();
+        }
         self.status.uploaded(&upload);
         self.status.spooled(self.chain.backlog());
         Ok(Attempt::Uploaded(txid))
+    }
+
+    /// Looks for the chain in the bucket, where it is time; what kept it from being found.
+    async fn look(&mut self) -> Result<Option<StoreError>, Ended> {
+        let began = Instant::now();
+        if began < self.next_look && !self.status.looks.is_wanted() {
+            return Ok(None);
+        }
+        match presence::look(self.store.as_ref(), &self.chain).await {
+            // What waits is sent first.
+            Ok(false) => return Ok(None),
+            Ok(true) => {}
+            Err(Absent::Unknown(error)) => return Ok(Some(error)),
+            Err(Absent::Gone(error)) => {
+                self.missed += 1;
+                if self.missed < MISSED {
+                    self.next_look = began;
+                    return Ok(Some(error));
+                }
+                let error = anyhow::Error::new(error);
+                return Err(Ended::Lost(format!(
+                    "the replica cannot be restored: what this shipper wrote is gone\n{error:#}\n\
+                     HINT: find out what deletes there: a lifecycle rule, a script, a hand"
+                )));
+            }
+        }
+        self.missed = 0;
+        self.local(LocalChain::set_found).await?;
+        self.status.found(began, self.chain.backlog().0 == 0);
+        if began >= self.next_look {
+            self.next_look = began + LOOK.1;
+            self.repair(began).await?;
+        }
+        Ok(None)
+    }
+
+    /// Whether a drill found this generation damaged.
+    async fn repair(&self, now: Instant) -> Result<(), Ended> {
+        let Some(generation) = self.chain.generation() else { return Ok(()) };
+        match presence::repair_wanted(self.store.as_ref(), generation).await {
+            Some(wanted) if self.status.looks.may_repair(now, REPAIR_EVERY) => {
+                Err(Ended::Lost(format!(
+                    "a drill at {} could not restore this generation: {}",
+                    wanted.at, wanted.why
+                )))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Names a new generation; looks whether a chain that goes on is where this machine believes it to be.

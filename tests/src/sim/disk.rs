@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -22,7 +23,8 @@ pub struct SimDisk {
 struct Steps {
     done: u64,
     stop: Option<u64>,
-    fail: Option<u64>,
+    /// Steps that fail.
+    fail: Range<u64>,
     /// The next so many changes fail, as on a full disk.
     failing: u32,
 }
@@ -52,7 +54,12 @@ impl SimDisk {
 
     /// The step of this number fails, as on a full disk, and the process goes on.
     pub fn fail_at(&self, step: u64) {
-        self.state().fail = Some(step);
+        self.full_at(step, 1);
+    }
+
+    /// From this step on, the disk is full for so many.
+    pub fn full_at(&self, step: u64, steps: u64) {
+        self.state().fail = step..step + steps;
     }
 
     /// The next so many changes fail.
@@ -74,7 +81,7 @@ impl SimDisk {
         if self.faults.is_stopped() {
             return Err(io::Error::other("the process is dead"));
         }
-        if steps.failing > 0 || steps.fail == Some(steps.done) {
+        if steps.failing > 0 || steps.fail.contains(&steps.done) {
             steps.failing = steps.failing.saturating_sub(1);
             return Err(io::ErrorKind::StorageFull.into());
         }

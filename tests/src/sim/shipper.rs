@@ -9,6 +9,7 @@ use replica::format::PageSize;
 use replica::store::Store;
 use shipper::chain::disk::Disk;
 use shipper::chain::open::Open;
+use shipper::chain::reserve::is_out_of_room;
 use shipper::chain::roll_forward::{RollForwardError, roll_forward};
 use shipper::chain::{LocalChain, SpoolFull};
 use shipper::clock::Clock;
@@ -20,6 +21,7 @@ use shipper::ship::upload::{Attempt, Ended, Uploader};
 use shipper::wal::attach;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// Rounds after which what should settle has not.
 const PATIENCE: u32 = 60;
@@ -138,6 +140,9 @@ impl Shipper {
                     Err(still) => Outcome::Ended(End::GiveUp, format!("{still:#}")),
                 }
             }
+            Err(error) if is_out_of_room(&error) => {
+                Outcome::Ended(End::GiveUp, format!("{error:#}"))
+            }
             Err(error) => Outcome::Failed(format!("{error:#}")),
         }
     }
@@ -150,8 +155,11 @@ impl Shipper {
             Ok(Attempt::Failed(error)) => Outcome::Failed(error.to_string()),
             Err(ended) => {
                 let end = match &ended {
-                    Ended::OtherWriter(_) | Ended::Superseded { .. } => End::NewGeneration,
+                    Ended::OtherWriter(_) | Ended::Superseded { .. } | Ended::Lost(_) => {
+                        End::NewGeneration
+                    }
                     Ended::Stale(_) => End::Stale,
+                    Ended::Full(_) => End::GiveUp,
                     Ended::Local(_) => End::Again,
                 };
                 Outcome::Ended(end, format!("{:#}", anyhow::Error::new(ended)))
@@ -169,8 +177,11 @@ impl Shipper {
                 other => return other,
             }
         }
+        let since = Instant::now();
+        self.status.looks.want(since);
         for _ in 0..PATIENCE {
-            if self.status.durable_capture().is_some_and(|durable| durable >= self.captured) {
+            let durable = self.status.durable_capture();
+            if durable >= Some(self.captured) && self.status.looks.found_at() >= Some(since) {
                 return Outcome::Done("synced");
             }
             match self.attempt(home) {
@@ -222,7 +233,13 @@ fn read_back(home: &Home, chain: &Arc<LocalChain>) -> Result<(), RollForwardErro
 
 /// Opens the chain, and reads back from the bucket what a crash took from it.
 fn open_chain(home: &Home, page_size: PageSize, node_id: u64) -> Result<Arc<LocalChain>> {
-    let open = Open { page_size, node_id, spool_limit: home.spool_limit, disk: home.disk.clone() };
+    let open = Open {
+        page_size,
+        node_id,
+        spool_limit: home.spool_limit,
+        shared_disk: true,
+        disk: home.disk.clone(),
+    };
     let chain = Arc::new(LocalChain::open(&home.directory, open.clone())?);
     if !chain.is_torn() {
         return Ok(chain);

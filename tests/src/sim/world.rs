@@ -239,7 +239,8 @@ impl World {
             self.die()?;
         } else if let Outcome::Ended(end, why) = &outcome {
             // Nobody but SQLite touches the files while a shipper runs: there is no reason to lose the thread.
-            let lost = what == "step" && *end == End::Again && !why.contains("sweep: ");
+            let own = ["sweep: ", "compare: "].iter().any(|cause| why.contains(cause));
+            let lost = what == "step" && *end == End::Again && !own;
             ensure!(!lost, "lost the WAL's thread: {why}");
             self.tally.ended += 1;
             self.end(*end)?;
@@ -285,6 +286,14 @@ impl World {
         let stopped = shipper.stop();
         self.note(format!("the shipper stops: {stopped:?}"));
         if self.faults.is_stopped() { self.die() } else { self.check() }
+    }
+
+    /// Somebody empties the bucket: what was acknowledged is gone with it.
+    pub fn empty_bucket(&mut self) {
+        self.bucket.empty();
+        self.oracle = Oracle::default();
+        self.acknowledged.clear();
+        self.note("the bucket is emptied");
     }
 
     /// Holds the bucket against what was committed.

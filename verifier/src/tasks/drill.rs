@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use replica::documents::Receipt;
+use replica::documents::{Receipt, ReceiptDocument, RepairWanted};
 use replica::store::{Key, S3Options, Store, StoreError, read_all};
 
 use crate::alert::{Story, drill_mail};
@@ -15,6 +15,7 @@ use crate::checks::{Share, out_of_time};
 use crate::config::Config;
 use crate::databases::{Database, Databases, databases};
 use crate::drill::{Asked, Draft, Drilled, Request, Workspace, drill, within};
+use crate::heartbeat;
 use crate::ledger::{Entry, LedgerError, Place};
 use crate::record::{Check, Record, Status, Verdict};
 use crate::tasks::{DrillAnswer, DrillTask, Verifier};
@@ -145,8 +146,8 @@ impl Verifier {
         };
         match self.ledger.append(&entry).await {
             Ok(()) => {
-                if let (Some(receipt), Some(store)) = (&receipt, store) {
-                    put_receipt(store, receipt).await;
+                if let Some(store) = store {
+                    tell_shipper(store, receipt, &record, asked).await;
                 }
             }
             Err(error) => {
@@ -226,10 +227,38 @@ fn new_receipt(id: &str, record: &Record, asked: &Asked) -> Option<Receipt> {
     })
 }
 
-/// The receipt is a courtesy to the shipper: the ledger has the proof already.
-async fn put_receipt(store: &dyn Store, receipt: &Receipt) {
+/// What a drill of the newest state asks of the shipper: another generation, where this one is damaged. What is wrong with
+/// the content, or with a rule, no snapshot mends.
+async fn repair_wanted(store: &dyn Store, record: &Record, asked: &Asked) -> Option<RepairWanted> {
+    if *asked != Asked::Latest {
+        return None;
+    }
+    let damage = record.checks.iter().find(|check| {
+        check.status == Status::Fail && matches!(check.name.as_str(), "chain" | "durable_point")
+    })?;
+    let shipped = heartbeat::read(store).await.ok().flatten().map(|heartbeat| heartbeat.generation);
+    let restored = record.generation.filter(|_| damage.name == "chain");
+    let why = damage.detail.lines().next().unwrap_or_default().to_owned();
+    Some(RepairWanted { generation: restored.or(shipped)?, at: record.finished_at, why })
+}
+
+/// Writes the receipt. It is a courtesy to the shipper: the ledger has the proof already.
+async fn tell_shipper(store: &dyn Store, pass: Option<Receipt>, record: &Record, asked: &Asked) {
+    let document = if pass.is_some() {
+        ReceiptDocument { last_pass: pass, repair_wanted: None }
+    } else {
+        let Some(wanted) = repair_wanted(store, record, asked).await else { return };
+        match document(store).await {
+            // The last PASS stays.
+            Ok(there) => ReceiptDocument { repair_wanted: Some(wanted), ..there },
+            Err(error) => {
+                tracing::warn!(error = in_words(error), "read receipt");
+                return;
+            }
+        }
+    };
     let put = async {
-        let bytes = serde_json::to_vec_pretty(receipt)?;
+        let bytes = serde_json::to_vec_pretty(&document)?;
         store.put_document(&Key::Receipt, Bytes::from(bytes)).await?;
         anyhow::Ok(())
     };
@@ -238,14 +267,22 @@ async fn put_receipt(store: &dyn Store, receipt: &Receipt) {
         tracing::warn!(
             target,
             error = in_words(error),
-            "receipt not written: the shipper will not know of this PASS"
+            "receipt not written: the shipper will not know of this drill"
         );
     }
 }
 
 async fn receipt(store: &dyn Store) -> Option<Receipt> {
-    let bytes = read_all(store, &Key::Receipt, RECEIPT_LIMIT_BYTES).await.ok()?;
-    serde_json::from_slice(&bytes).ok()
+    document(store).await.ok()?.last_pass
+}
+
+/// What stands beside the data; one that is missing, or no receipt, says nothing.
+async fn document(store: &dyn Store) -> Result<ReceiptDocument, StoreError> {
+    match read_all(store, &Key::Receipt, RECEIPT_LIMIT_BYTES).await {
+        Ok(bytes) => Ok(serde_json::from_slice(&bytes).unwrap_or_default()),
+        Err(error) if error.is_not_found() => Ok(ReceiptDocument::default()),
+        Err(error) => Err(error),
+    }
 }
 
 /// What a random point is drawn with, unless the caller named it: other bits at each call.

@@ -11,6 +11,7 @@ use tokio::task::JoinError;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
+use crate::chain::reserve::is_out_of_room;
 use crate::chain::{LocalChain, SpoolFull};
 use crate::clock::Clock;
 use crate::ship::capture::Discontinuity;
@@ -83,7 +84,7 @@ impl Database {
                     info!("stopped, everything is in the bucket");
                     self.last_heartbeat().await;
                     self.syncs.captured(0);
-                    self.syncs.durable(u64::MAX);
+                    self.syncs.durable(u64::MAX, Instant::now());
                 }
                 Ok(Err(again)) => end = again,
                 Err(_) => {
@@ -119,6 +120,9 @@ impl Database {
         let mut failing_since: Option<Instant> = None;
         let mut relook = Relook::default();
         loop {
+            if let Some(why) = driver.status.looks.take_reset() {
+                return End::NewGeneration(format!("an operator asked for it: {why}"));
+            }
             let to_the_end = self.syncs.want_capture();
             let step = driver.step(to_the_end).await;
             if let (true, Ok(Step { complete_until: Some(_), captured, .. })) = (to_the_end, &step)
@@ -129,8 +133,11 @@ impl Database {
                 self.syncs.not_vouched(reason);
             }
             let (durable, waits) = driver.status.acknowledged();
-            if let Some(durable) = durable {
-                self.syncs.durable(durable);
+            if let (Some(durable), Some(found)) = (durable, driver.status.looks.found_at()) {
+                self.syncs.durable(durable, found);
+            }
+            if let Some(newest) = self.syncs.newest() {
+                driver.status.looks.want(newest);
             }
             hurry.send_replace(self.syncs.in_a_hurry());
             let (next, notice) = match step {
@@ -147,6 +154,10 @@ impl Database {
                         Ok(()) => (Duration::ZERO, None),
                         Err(still) => return End::GiveUp(format!("{still:#}")),
                     }
+                }
+                // What waits goes before the application's commits fail.
+                Err(error) if is_out_of_room(&error) => {
+                    return End::GiveUp(format!("{error:#}"));
                 }
                 Err(error) => {
                     let since = *failing_since.get_or_insert_with(Instant::now);
@@ -292,7 +303,9 @@ fn why(ended: Result<Ended, JoinError>) -> End {
         Ok(ended @ (Ended::OtherWriter(_) | Ended::Superseded { .. })) => {
             End::NewGeneration(format!("{:#}", anyhow::Error::new(ended)))
         }
+        Ok(ended @ Ended::Lost(_)) => End::Lost(format!("{ended}")),
         Ok(ended @ Ended::Stale(_)) => End::Stale(format!("{ended}")),
+        Ok(ended @ Ended::Full(_)) => End::GiveUp(format!("{ended}")),
         Ok(ended @ Ended::Local(_)) => End::Again(format!("{ended}")),
         Err(panic) => End::Again(format!("upload task: {panic}")),
     }
