@@ -172,6 +172,36 @@ fn force_replaces_the_database_and_removes_its_leftovers() {
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
 }
 
+/// In WAL mode an idle connection has nothing but a lock on the `-shm`; in a rollback mode nothing but an open file.
+#[test]
+fn a_database_in_use_is_not_replaced_by_force_either() {
+    let dir = tempfile::tempdir().unwrap();
+    for mode in ["wal", "delete"] {
+        let path = dir.path().join(format!("{mode}.db"));
+        let connection = rusqlite::Connection::open(&path).unwrap();
+        connection.pragma_update(None, "journal_mode", mode).unwrap();
+        connection.execute_batch("CREATE TABLE t(x); INSERT INTO t VALUES (1)").unwrap();
+        let before = names(dir.path());
+        for options in [&[][..], &["--force"]] {
+            let error = refused(restore(&path).args(options), 1);
+            let me = format!("(process {})", std::process::id());
+            assert!(error.contains("in use by") && error.contains(&me), "{error}");
+            assert!(error.contains("HINT: stop the application"), "{error}");
+            assert_eq!(names(dir.path()), before);
+        }
+        connection.execute("INSERT INTO t VALUES (2)", ()).unwrap();
+        // By another name of it, too.
+        let link = dir.path().join(format!("{mode}.link.db"));
+        fs::hard_link(&path, &link).unwrap();
+        assert!(refused(restore(&link).arg("--force"), 1).contains("in use by"));
+        fs::remove_file(&link).unwrap();
+        drop(connection);
+        done(restore(&path).arg("--force"));
+        assert_eq!(sha256(&path), expected()["latest"]["file_sha256"]);
+        fs::remove_file(&path).unwrap();
+    }
+}
+
 #[test]
 fn a_failed_restore_keeps_what_force_would_have_replaced() {
     let dir = tempfile::tempdir().unwrap();

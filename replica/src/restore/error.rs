@@ -119,6 +119,16 @@ pub enum RestoreError {
         /// Bytes free, where they were known before the first write.
         available: Option<u64>,
     },
+    /// Somebody has the output open: what they commit after it was replaced would be lost.
+    #[error(
+        "{path}: in use by {by}\nHINT: stop the application, and the shipper for it (systemctl stop seaworthy-shipper), then repeat; or choose another --output"
+    )]
+    InUse {
+        /// The path.
+        path: String,
+        /// Who has it open.
+        by: String,
+    },
     /// The output exists and was not to be replaced.
     #[error("{path}: exists already\nHINT: choose another --output, or add --force to replace it")]
     OutputExists {

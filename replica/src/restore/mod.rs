@@ -8,6 +8,7 @@ mod canvas;
 mod error;
 mod fetch;
 mod find;
+mod in_use;
 mod inventory;
 mod latest;
 mod output;

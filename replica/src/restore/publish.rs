@@ -8,7 +8,10 @@
 //! one: with `force` they are renamed, durably, *before* the output is (to `.<name>.replaced-…`), put back if
 //! that fails, and removed once the output is durable. Nothing is removed before.
 //!
-//! What remains: a kill or a power loss between the two renames leaves the old database without its `-wal`, so
+//! A database that somebody has open is not replaced, `force` or not ([`super::in_use`]): it is asked before the copy is made, and
+//! before and after its companions are renamed.
+//!
+//! What remains: whoever opens the old database in the instant before the rename goes on in it. A kill or a power loss between the two renames leaves the old database without its `-wal`, so
 //! without its last commits, until `.<name>.replaced-…-wal` is renamed back by hand. One after them leaves
 //! those files as litter.
 
@@ -22,6 +25,7 @@ use std::sync::Arc;
 use rustix::fs::{Gid, Uid};
 use tempfile::NamedTempFile;
 
+use crate::restore::in_use::users;
 use crate::restore::{
     Plan, Progress, RestoreError, Restored, Selected, V03Plan, V03Restored, apply, apply_v03,
     restore,
@@ -35,7 +39,7 @@ const MODE: u32 = 0o600;
 
 /// Restores into a temporary file in `output`'s directory, syncs it, renames it, syncs the directory.
 /// Refuses an existing `output`, `output-wal` or `output-shm` unless `force` (which then replaces the
-/// one and removes the others). The restored file has mode 0600, or the mode and owner of the one that it replaces.
+/// one and removes the others, but never while somebody has them open). The restored file has mode 0600, or the mode and owner of the one that it replaces.
 ///
 /// # Errors
 /// Those of [`crate::restore::apply()`], and of the file system. Nothing is left behind, and what was to be
@@ -99,6 +103,7 @@ struct Staged {
 impl Staged {
     fn begin(output: &Path, force: bool) -> Result<Self, RestoreError> {
         let place = Place::of(output)?;
+        place.refuse_in_use(&Moved::default())?;
         if !force {
             place.refuse_existing()?;
         }
@@ -170,6 +175,21 @@ impl Place {
         }
     }
 
+    /// Refuses where somebody has the database or one of its companions open, also those that were moved.
+    fn refuse_in_use(&self, moved: &Moved) -> Result<(), RestoreError> {
+        let companions = COMPANIONS.iter().map(|end| self.companion(end));
+        let moved = moved.0.iter().map(|(_, to)| to.clone());
+        let files: Vec<PathBuf> =
+            std::iter::once(self.output.clone()).chain(companions).chain(moved).collect();
+        let path = self.output.display().to_string();
+        match users(&files)
+            .map_err(|source| io_error(&self.output, "ask who has it open", source))?
+        {
+            Some(by) => Err(RestoreError::InUse { path, by }),
+            None => Ok(()),
+        }
+    }
+
     fn replaced(&self) -> Result<Option<Metadata>, RestoreError> {
         match fs::metadata(&self.output) {
             Ok(metadata) => Ok(Some(metadata)),
@@ -192,7 +212,9 @@ impl Place {
     /// Renames the restored file into place and takes the companions of the old one away.
     fn replace(&self, temporary: NamedTempFile) -> Result<(), RestoreError> {
         let mut moved = Moved::default();
+        self.refuse_in_use(&moved)?;
         let replaced = self.move_companions(&temporary, &mut moved).and_then(|()| {
+            self.refuse_in_use(&moved)?;
             let renamed = temporary.persist(&self.output);
             renamed.map_err(|error| io_error(&self.output, "rename restored file", error.error))
         });

@@ -165,6 +165,7 @@ fn plan_text(store: &dyn Store, selected: &Selected) -> String {
     for file in plan.files.iter() {
         let _ = writeln!(text, "    level {}  {}  {:>12}", file.level, file.txids, file.size);
     }
+    text.push_str("Before it:\n  0. stop the application and its shipper: a database in use is not replaced\n");
     text
 }
 
@@ -224,6 +225,7 @@ fn next_steps(output: &Path) -> String {
     );
     format!(
         "Next:\n\
+        \x20 0. the application and the shipper must still be stopped: what has the old file open goes on in it\n\
         \x20 1. let the application's user own it{owner}: chown USER: {path}\n\
         \x20 2. look into it: sqlite3 {path} 'PRAGMA integrity_check'\n\
         \x20 3. start the shipper, then the application\n"
