@@ -7,9 +7,11 @@
 //! - [`restore`]: a pure plan and a thin apply.
 //! - [`documents`]: the small JSON objects beside the generations.
 //! - [`operator`]: what both programs share towards the person who runs them.
+//! - [`threads`]: for work that blocks, and may hang.
 
 pub mod documents;
 pub mod format;
 pub mod operator;
 pub mod restore;
 pub mod store;
+pub mod threads;

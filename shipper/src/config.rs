@@ -92,7 +92,7 @@ fn root_url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<RootUrl, D::Er
 }
 
 impl Config {
-    /// Reads and checks a configuration; globs are expanded now.
+    /// Reads and checks a configuration. What its globs match is not looked at: that is refused one by one.
     ///
     /// # Errors
     /// Anything that is wrong with it, as [`replica::operator::Usage`].
@@ -100,7 +100,7 @@ impl Config {
         let file: File = load(Some(path), None)?;
         let wrong = || usage(format!("configuration {}", path.display()));
         let databases = Patterns::new(file.database).with_context(wrong)?;
-        databases::check(&databases.look()).with_context(wrong)?;
+        databases::check(&databases.literal()).with_context(wrong)?;
         let heartbeat = heartbeat(&file.heartbeat).with_context(wrong)?;
         Ok(Self {
             state_dir: state_dir(file.state_dir)?,

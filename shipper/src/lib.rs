@@ -4,6 +4,7 @@
 //! - [`commands`]: one module for each command.
 //! - [`control`]: how an operator asks a running shipper.
 //! - [`wal`]: reading a live database without hurting it. [`ship`]: from there to the bucket.
+//! - [`threads`]: where everything that may block runs.
 
 pub mod chain;
 pub mod cli;
@@ -12,6 +13,7 @@ pub mod commands;
 pub mod config;
 pub mod control;
 pub mod ship;
+pub mod threads;
 pub mod wal;
 
 use replica::operator::Exit;

@@ -13,10 +13,11 @@ use std::time::{Duration, Instant};
 use replica::store::Store;
 use seaworthy_tests::application::Application;
 use seaworthy_tests::fault_proxy::{Fault, FaultProxy};
-use seaworthy_tests::process::Process;
+use seaworthy_tests::process::{PATIENCE, Process};
 use seaworthy_tests::s3_server::S3Server;
 use seaworthy_tests::scene::{Scene, generations, in_commit_order};
-use seaworthy_tests::shipping::Shipping;
+use seaworthy_tests::shipping::{Shipping, same_rows};
+use seaworthy_tests::writer;
 
 const OUTAGE: Duration = Duration::from_secs(6);
 /// Far above what the log should need. At full speed it grows for as long as the disk keeps a checkpoint waiting, too.
@@ -175,4 +176,71 @@ fn a_line_that_breaks_after_the_effect() {
     shipper.until_it_says("ready").unwrap();
     println!("{} faults", outage.proxy.fired());
     outage.work_through(application, &mut shipper);
+}
+
+/// A file whose opening never comes back, as on a dead mount.
+fn dead(path: &Path) {
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        path,
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::from_raw_mode(0o600),
+        0,
+    )
+    .unwrap();
+}
+
+/// More than there are threads of each kind, and turns to read a whole database.
+const DEAD: usize = 6;
+
+#[test]
+fn what_hangs_holds_up_no_other_database_and_not_the_end_either() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    let shipping = Shipping::to_files(directory.path());
+    let names: Vec<String> = ["local", "remote"]
+        .iter()
+        .flat_map(|kind| (0..DEAD).map(move |number| format!("{kind}{number}")))
+        .chain(["app".to_owned()])
+        .collect();
+    let paths: Vec<_> = names.iter().map(|name| at(&format!("{name}.db"))).collect();
+    let databases: Vec<(&str, &Path)> =
+        names.iter().zip(&paths).map(|(name, path)| (name.as_str(), path.as_path())).collect();
+    for path in &paths {
+        writer::create(path, 4096, 10).unwrap();
+    }
+    let commit = |path: &Path| {
+        let db = rusqlite::Connection::open(path).unwrap();
+        db.execute("INSERT INTO item (name) VALUES ('later')", []).unwrap();
+    };
+    let mut shipper = shipping.start(&databases, "100ms").unwrap();
+    shipping.sync(&[]).unwrap();
+    shipper.stop().unwrap();
+
+    // Of some the files on this machine hang, of others the place in the replica.
+    for number in 0..DEAD {
+        dead(&at(&format!("state/db/local{number}/spool/dead.ltx")));
+        let replica = at(&format!("replica/remote{number}"));
+        let next = "0000000000000002-0000000000000002.ltx";
+        let mut entries = std::fs::read_dir(&replica).unwrap().map(|entry| entry.unwrap().path());
+        let generation = entries.find(|path| path.is_dir()).unwrap();
+        dead(&generation.join("ltx/0").join(next));
+    }
+    paths.iter().for_each(|path| commit(path));
+    let mut shipper = shipping.spawn(&databases, "100ms").unwrap();
+    let synced = |name: &str| shipping.ask(&["sync", name, "--timeout", "5s"], 0).is_ok();
+    shipper.until(|| synced("app")).unwrap();
+    commit(&at("app.db"));
+    shipper.until(|| synced("app")).unwrap();
+    for dead in ["local0", "remote0"] {
+        assert!(!shipping.ask(&["sync", dead, "--timeout", "100ms"], 1).unwrap().stderr.is_empty());
+    }
+    // Heard, and no longer than the service manager waits.
+    shipper.terminate().unwrap();
+    shipper.until_it_says("SIGTERM").unwrap();
+    shipper.wait(PATIENCE).unwrap();
+    assert!(shipper.output().contains("hangs"), "{}", shipper.output());
+    shipping.restore("app", &at("copy.db")).unwrap();
+    same_rows(&at("copy.db"), &at("app.db")).unwrap();
 }

@@ -3,11 +3,13 @@
 //! Invariants: a file appears under its name whole and synced, or not at all; an LTX file is never
 //! replaced (the name is claimed by a rename that fails where one exists). Where a [`Mark`] is
 //! remembered, a generation's directory is made for its first file only: one that is gone is not begun anew in mid-chain. Every read and write
-//! runs on tokio's blocking threads, so that a one-thread runtime is not held up by a slow disk.
+//! runs on threads of the file stores' own, and has a time limit: a file system that hangs (a dead mount) holds up
+//! neither the runtime nor another database's store, and is told as an error.
 //!
 //! Does not promise that a directory on a network file system syncs as a local one does.
 //! A crash leaves at most a `.tmp-…` file behind, which no listing shows.
 
+mod access;
 mod durable;
 mod mark;
 mod read;
@@ -30,12 +32,14 @@ use crate::store::{
     Store, StoreError, V03Generation, V03Object, V03Part,
 };
 
+use access::FileAccess;
 pub(super) use mark::Mark;
 
 /// One database's directory.
 #[derive(Debug, Clone)]
 pub struct FileStore {
     dir: PathBuf,
+    access: FileAccess,
     /// Where the writer remembers what it wrote to.
     mark: Option<Arc<Mark>>,
 }
@@ -44,7 +48,7 @@ impl FileStore {
     /// A store in `dir`, which need not exist yet.
     #[must_use]
     pub fn new(dir: PathBuf) -> Self {
-        Self { dir, mark: None }
+        Self { dir, access: FileAccess::default(), mark: None }
     }
 
     /// The same, written to only as long as the directory above it bears the mark that is remembered of it.
@@ -83,39 +87,41 @@ impl Store for FileStore {
 
     async fn chains(&self) -> Result<Vec<Chain>, StoreError> {
         let dir = self.dir.clone();
-        blocking(move || {
-            let mut chains = Vec::new();
-            if dir.join(FILE_LEVELS_DIR).is_dir() {
-                chains.push(Chain::Root);
-            }
-            for name in names(&dir)? {
-                let name = name?;
-                if let Ok(id) = name.parse()
-                    && dir.join(&name).join(FILE_LEVELS_DIR).is_dir()
-                {
-                    chains.push(Chain::Generation(id));
+        self.access
+            .list(self.dir.clone(), move || {
+                let mut chains = Vec::new();
+                if dir.join(FILE_LEVELS_DIR).is_dir() {
+                    chains.push(Chain::Root);
                 }
-            }
-            chains.sort_unstable();
-            Ok(chains)
-        })
-        .await
+                for name in names(&dir)? {
+                    let name = name?;
+                    if let Ok(id) = name.parse()
+                        && dir.join(&name).join(FILE_LEVELS_DIR).is_dir()
+                    {
+                        chains.push(Chain::Generation(id));
+                    }
+                }
+                chains.sort_unstable();
+                Ok(chains)
+            })
+            .await
     }
 
     async fn list_ltx(&self, chain: Chain, level: Level) -> Result<Vec<LtxObject>, StoreError> {
         let dir = self.dir.join(chain.file_level_path(level));
-        blocking(move || {
-            let read = |name: &str| TxidRange::from_file_name(name).ok();
-            let mut objects = files(&dir, read, |txids, size, modified| LtxObject {
-                level,
-                txids,
-                size,
-                modified,
-            })?;
-            objects.sort_unstable_by_key(|object| object.txids);
-            Ok(objects)
-        })
-        .await
+        self.access
+            .list(dir.clone(), move || {
+                let read = |name: &str| TxidRange::from_file_name(name).ok();
+                let mut objects = files(&dir, read, |txids, size, modified| LtxObject {
+                    level,
+                    txids,
+                    size,
+                    modified,
+                })?;
+                objects.sort_unstable_by_key(|object| object.txids);
+                Ok(objects)
+            })
+            .await
     }
 
     async fn v03_generations(&self) -> Result<Vec<V03Generation>, StoreError> {
@@ -128,33 +134,36 @@ impl Store for FileStore {
 
     async fn list_v03(&self, generation: V03Generation) -> Result<Vec<V03Object>, StoreError> {
         let directories = generation.directories().map(|directory| self.dir.join(directory));
-        blocking(move || {
-            let object = |part, size, modified| V03Object { part, size, modified };
-            let mut objects = Vec::new();
-            for directory in directories {
-                objects.extend(files(&directory, V03Part::from_name, object)?);
-            }
-            objects.sort_unstable_by_key(|object| object.part);
-            Ok(objects)
-        })
-        .await
+        self.access
+            .list(self.dir.clone(), move || {
+                let object = |part, size, modified| V03Object { part, size, modified };
+                let mut objects = Vec::new();
+                for directory in directories {
+                    objects.extend(files(&directory, V03Part::from_name, object)?);
+                }
+                objects.sort_unstable_by_key(|object| object.part);
+                Ok(objects)
+            })
+            .await
     }
 
     async fn head(&self, key: &Key) -> Result<ObjectInfo, StoreError> {
         let path = self.path(key);
         let is_ltx = matches!(key, Key::Ltx(_));
-        blocking(move || info(&path, is_ltx)).await
+        self.access.run(path.clone(), 0, move || info(&path, is_ltx)).await
     }
 
     /// The file system's time: that of a file without a name, which is gone at once.
     async fn time(&self) -> Result<Option<Timestamp>, StoreError> {
         let dir = self.dir.clone();
-        blocking(move || {
-            let Ok(file) = tempfile::tempfile_in(&dir) else { return Ok(None) };
-            let metadata = file.metadata().map_err(|source| failure(&dir, "read time", source))?;
-            modified(&dir, &metadata).map(Some)
-        })
-        .await
+        self.access
+            .run(self.dir.clone(), 0, move || {
+                let Ok(file) = tempfile::tempfile_in(&dir) else { return Ok(None) };
+                let metadata =
+                    file.metadata().map_err(|source| failure(&dir, "read time", source))?;
+                modified(&dir, &metadata).map(Some)
+            })
+            .await
     }
 
     async fn get(
@@ -163,7 +172,9 @@ impl Store for FileStore {
         range: Option<Range<u64>>,
     ) -> Result<Box<dyn ObjectReader>, StoreError> {
         let path = self.path(key);
-        let reader = blocking(move || read::FileReader::open(path, range)).await?;
+        let access = self.access.clone();
+        let open = move || read::FileReader::open(path, range, access);
+        let reader = self.access.run(self.path(key), 0, open).await?;
         Ok(Box::new(reader))
     }
 
@@ -175,54 +186,60 @@ impl Store for FileStore {
     ) -> Result<PutOutcome, StoreError> {
         let path = self.path(&Key::Ltx(*key));
         let (mark, begun) = (self.mark.clone(), self.begun(key));
-        blocking(move || {
-            if let Some(mark) = mark {
-                mark.before_write()?;
-                if let Some(generation) = begun.filter(|generation| !generation.is_dir()) {
-                    return Err(StoreError::NotFound { target: generation.display().to_string() });
+        self.access
+            .run(path.clone(), body.len(), move || {
+                if let Some(mark) = mark {
+                    mark.before_write()?;
+                    if let Some(generation) = begun.filter(|generation| !generation.is_dir()) {
+                        let target = generation.display().to_string();
+                        return Err(StoreError::NotFound { target });
+                    }
                 }
-            }
-            // Spares the copy on a retry; what decides is the rename below.
-            if fs::symlink_metadata(&path).is_ok() {
-                return compare(&path, &body, attributes);
-            }
-            if durable::write_new(&path, &body, attributes.timestamp)? {
-                return Ok(PutOutcome::Created);
-            }
-            compare(&path, &body, attributes)
-        })
-        .await
+                // Spares the copy on a retry; what decides is the rename below.
+                if fs::symlink_metadata(&path).is_ok() {
+                    return compare(&path, &body, attributes);
+                }
+                if durable::write_new(&path, &body, attributes.timestamp)? {
+                    return Ok(PutOutcome::Created);
+                }
+                compare(&path, &body, attributes)
+            })
+            .await
     }
 
     async fn put_document(&self, key: &Key, content: Bytes) -> Result<(), StoreError> {
         let path = self.path(key);
         let mark = self.mark.clone();
-        blocking(move || {
-            mark.map_or(Ok(()), |mark| mark.before_write())?;
-            durable::replace(&path, &content)
-        })
-        .await
+        self.access
+            .run(path.clone(), 0, move || {
+                mark.map_or(Ok(()), |mark| mark.before_write())?;
+                durable::replace(&path, &content)
+            })
+            .await
     }
 
     async fn is_here(&self) -> Result<(), StoreError> {
         let mark = self.mark.clone();
-        blocking(move || mark.map_or(Ok(()), |mark| mark.check())).await
+        let check = move || mark.map_or(Ok(()), |mark| mark.check());
+        self.access.run(self.dir.clone(), 0, check).await
     }
 
     async fn accept_as_it_is(&self) -> Result<(), StoreError> {
         let mark = self.mark.clone();
-        blocking(move || mark.map_or(Ok(()), |mark| mark.forget())).await
+        let forget = move || mark.map_or(Ok(()), |mark| mark.forget());
+        self.access.run(self.dir.clone(), 0, forget).await
     }
 }
 
 /// Names of the directories directly below `dir`, in no order; none where `dir` is missing.
 pub(super) async fn directories(dir: PathBuf) -> Result<Vec<String>, StoreError> {
-    blocking(move || {
-        let mut found = names(&dir)?.collect::<Result<Vec<String>, StoreError>>()?;
-        found.retain(|name| dir.join(name).is_dir());
-        Ok(found)
-    })
-    .await
+    FileAccess::default()
+        .list(dir.clone(), move || {
+            let mut found = names(&dir)?.collect::<Result<Vec<String>, StoreError>>()?;
+            found.retain(|name| dir.join(name).is_dir());
+            Ok(found)
+        })
+        .await
 }
 
 /// The files directly below `dir` whose names `read` understands; `object` takes size and time.
@@ -246,24 +263,6 @@ fn files<N, T>(
         }
     }
     Ok(objects)
-}
-
-/// Runs file access on a blocking thread.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
-) -> Result<T, StoreError> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(error) => match error.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            // Only a runtime that is shutting down cancels; nobody is left to read this.
-            Err(cancelled) => Err(StoreError::Io {
-                path: String::new(),
-                action: "run file access",
-                source: io::Error::other(cancelled),
-            }),
-        },
-    }
 }
 
 /// The entries of a directory whose names are Unicode, one by one; none where it is missing.

@@ -83,7 +83,7 @@ impl Root {
     /// A name that is empty or holds anything but letters, digits, `.`, `-`, `_` (or starts with
     /// `.`), or one that is the name of a part of a replica (a UUID, `0000`, `ltx`, `generations`).
     pub fn database(&self, name: &str) -> Result<Arc<dyn Store>, StoreError> {
-        if !is_database_name(name) {
+        if !Self::takes_name(name) {
             let message = format!(
                 "database name {name:?} cannot be used\nHINT: use letters, digits, '.', '-' and '_', not \
                  starting with '.', and no name that a replica uses itself (a UUID, 0000 to 0009, ltx, \
@@ -99,6 +99,18 @@ impl Root {
                 Arc::new(FileStore::new(dir.join(name)).marked(mark.clone()))
             }
         })
+    }
+
+    /// Whether a database can have this name; see [`Root::database`].
+    #[must_use]
+    pub fn takes_name(name: &str) -> bool {
+        is_database_name(name)
+    }
+
+    /// Whether it is a directory: then its stores bound by themselves how much is asked of it at once.
+    #[must_use]
+    pub fn is_directory(&self) -> bool {
+        matches!(self.place, Place::File { .. })
     }
 
     /// This URL as a database's own store (`shipper restore s3://bucket/prefix/name`).

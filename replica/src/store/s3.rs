@@ -13,6 +13,7 @@ mod client;
 mod failure;
 mod list;
 mod reader;
+mod resolver;
 mod upload;
 
 use std::ops::Range;

@@ -6,11 +6,11 @@
 //! Afterwards the index is that of the database in the bucket, the spool is empty, and the place in the WAL unknown:
 //! what differs in the source is caught up.
 
+use std::fs::File;
 use std::io::{BufReader, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::Context;
 use replica::format::{Decoder, GenerationId, PageSize, Txid, TxidRange};
 use replica::store::{Key, Store, StoreError};
 use tracing::warn;
@@ -18,6 +18,7 @@ use tracing::warn;
 use crate::chain::keys::{free, ltx_key};
 use crate::chain::record::Durable;
 use crate::chain::{LocalChain, Recorded};
+use crate::threads::blocking;
 
 /// Files that are read back at most; above it a new generation is cheaper.
 const MOST_FILES: u64 = 10_000;
@@ -44,14 +45,15 @@ pub async fn roll_forward(
     chain: &Arc<LocalChain>,
     store: &dyn Store,
 ) -> Result<u64, RollForwardError> {
-    let start = chain.begin_roll_forward()?;
+    let rolling = chain.clone();
+    let start = local(move || rolling.begin_roll_forward()).await?;
     let mut next = start.next;
     let mut known = start.known;
     let mut files = 0;
     loop {
         let key: Key = ltx_key(start.generation, next).into();
         let path = start.path.clone();
-        match fetch(store, &key, &path).await {
+        match fetch(store, &key, path.clone()).await {
             Ok(()) => {}
             Err(RollForwardError::Store(error)) => {
                 // What was there once must be there still.
@@ -65,10 +67,7 @@ pub async fn roll_forward(
             Err(error) => return Err(error),
         }
         let (rolling, located) = (chain.clone(), store.locate(&key));
-        let applied = tokio::task::spawn_blocking(move || rolling.roll(&path, next, known))
-            .await
-            .context("blocking step")
-            .map_err(RollForwardError::Local)?;
+        let applied = local(move || rolling.roll(&path, next, known)).await;
         known = Some(applied.map_err(|error| match error {
             RollForwardError::Ended(why) => RollForwardError::Ended(format!("{located}: {why}")),
             other => other,
@@ -81,7 +80,8 @@ pub async fn roll_forward(
             )));
         }
     }
-    chain.end_roll_forward(known)?;
+    let rolling = chain.clone();
+    local(move || rolling.end_roll_forward(known)).await?;
     if files > 0 {
         warn!(files, "read back from the bucket what this machine had forgotten");
     }
@@ -99,18 +99,34 @@ struct Start {
     path: PathBuf,
 }
 
-async fn fetch(store: &dyn Store, key: &Key, path: &PathBuf) -> Result<(), RollForwardError> {
+async fn fetch(store: &dyn Store, key: &Key, path: PathBuf) -> Result<(), RollForwardError> {
     let mut reader = store.get(key, None).await?;
-    let local = |error: std::io::Error| {
-        RollForwardError::Local(
-            anyhow::Error::new(error).context(format!("write {}", path.display())),
-        )
-    };
-    let mut file = std::io::BufWriter::new(std::fs::File::create(path).map_err(local)?);
+    let mut file = writing(&path, File::create).await?;
     while let Some(piece) = reader.next().await? {
-        file.write_all(&piece).map_err(local)?;
+        file = writing(&path, move |_| file.write_all(&piece).map(|()| file)).await?;
     }
-    file.flush().map_err(local)
+    Ok(())
+}
+
+async fn writing(
+    path: &Path,
+    work: impl FnOnce(PathBuf) -> std::io::Result<File> + Send + 'static,
+) -> Result<File, RollForwardError> {
+    let at = path.to_owned();
+    let written = local(move || work(at).map_err(|error| RollForwardError::Local(error.into())));
+    written.await.map_err(|error| match error {
+        RollForwardError::Local(error) => {
+            RollForwardError::Local(error.context(format!("write {}", path.display())))
+        }
+        other => other,
+    })
+}
+
+/// Runs `work` where it keeps nobody waiting.
+async fn local<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, RollForwardError> + Send + 'static,
+) -> Result<T, RollForwardError> {
+    blocking(work).await.map_err(RollForwardError::Local)?
 }
 
 impl LocalChain {
@@ -145,7 +161,7 @@ impl LocalChain {
     ) -> Result<Durable, RollForwardError> {
         let ended = |error: anyhow::Error| RollForwardError::Ended(format!("{error:#}"));
         let local = |error: std::io::Error| RollForwardError::Local(error.into());
-        let file = std::fs::File::open(path).map_err(local)?;
+        let file = File::open(path).map_err(local)?;
         let decoder = Decoder::new(BufReader::new(file)).map_err(|error| ended(error.into()))?;
         let header = *decoder.header();
         let record = self.record().record.clone();

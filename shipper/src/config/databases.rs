@@ -1,12 +1,13 @@
 //! `[[database]]`: paths and globs to named databases.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
 use replica::operator::{FriendlyDuration, usage};
+use replica::store::Root;
 use serde::Deserialize;
 
 /// One database to ship.
@@ -33,6 +34,10 @@ pub(super) struct Section {
 const COMPANIONS: [&str; 3] = ["-wal", "-shm", "-journal"];
 /// Name of a database unless configured.
 const DEFAULT_NAME: &str = "{stem}";
+/// Longest name.
+const NAME_MAX: usize = 128;
+/// How long a start waits for the file system to tell whether two paths lead to one file.
+const IDENTITY_WITHIN: Duration = Duration::from_secs(3);
 /// Bound on the databases of one process.
 pub const MAX_DATABASES: usize = 10_000;
 
@@ -73,6 +78,7 @@ impl Patterns {
             glob::Pattern::new(&section.path).with_context(|| {
                 usage(format!("database.path {}: not a valid glob", section.path))
             })?;
+            check_template(section.template()).map_err(usage)?;
         }
         Ok(Self(sections))
     }
@@ -83,25 +89,26 @@ impl Patterns {
         self.0.iter().any(Section::is_glob)
     }
 
-    /// Everything that is asked for now, in the order of the sections; a glob's matches by name, those behind a link
-    /// after those that are not, so that a file reached both ways keeps the name of its own path. Blocking: reads
-    /// the directories that globs name.
+    /// Everything that is asked for now: what sections name by its own path, in their order, then what globs match. A
+    /// path that has a section of its own is no glob's. A glob's matches are in the order of their names, those behind a
+    /// link after those that are not, so that a file reached both ways keeps the name of its own path. Blocking: reads the
+    /// directories that globs name.
     #[must_use]
     pub fn look(&self) -> Vec<Match> {
-        let mut found = Vec::new();
-        for section in &self.0 {
-            let literal = !section.is_glob();
-            for path in paths(section) {
-                let template = section.name.as_deref().unwrap_or(DEFAULT_NAME);
-                let database = name(template, &path).map(|name| DatabaseConfig {
-                    path: path.clone(),
-                    name,
-                    sync_interval: section.sync_interval(),
-                });
-                found.push(Match { path, database, literal });
-            }
+        let mut found = self.literal();
+        let own: BTreeSet<PathBuf> = found.iter().map(|found| found.path.clone()).collect();
+        for section in self.0.iter().filter(|section| section.is_glob()) {
+            let paths = matches(section).into_iter().filter(|path| !own.contains(path));
+            found.extend(paths.map(|path| section.named(path)));
         }
         found
+    }
+
+    /// What sections name by its own path, whether or not it exists.
+    #[must_use]
+    pub fn literal(&self) -> Vec<Match> {
+        let sections = self.0.iter().filter(|section| !section.is_glob());
+        sections.map(|section| section.named(section.absolute())).collect()
     }
 }
 
@@ -110,21 +117,42 @@ impl Section {
         self.path.contains(['*', '?', '['])
     }
 
+    fn template(&self) -> &str {
+        self.name.as_deref().unwrap_or(DEFAULT_NAME)
+    }
+
+    fn absolute(&self) -> PathBuf {
+        // Only an empty path, or a working directory that is gone, has no absolute form.
+        std::path::absolute(&self.path).unwrap_or_else(|_| PathBuf::from(&self.path))
+    }
+
+    /// One of its files, under the name that the template gives it.
+    fn named(&self, path: PathBuf) -> Match {
+        let named = name(self.template(), &path, !self.is_glob());
+        let database = named.map(|name| DatabaseConfig {
+            path: path.clone(),
+            name,
+            sync_interval: self.sync_interval(),
+        });
+        Match { path, database, literal: !self.is_glob() }
+    }
+
     fn sync_interval(&self) -> Duration {
         self.sync_interval.map_or(Duration::from_secs(1), FriendlyDuration::get)
     }
 }
 
-/// Refuses at the start what the operator wrote wrongly; what appears later is refused one by one.
+/// Refuses what the operator wrote wrongly: databases that are named by their own paths. What a glob matches is not written
+/// by anybody, and refused one by one: a file that somebody puts there must not end the start for all others.
 pub(super) fn check(found: &[Match]) -> anyhow::Result<()> {
     let mut by_name: BTreeMap<&str, &Path> = BTreeMap::new();
     let mut by_path: BTreeMap<&Path, &str> = BTreeMap::new();
     let mut by_file: BTreeMap<(u64, u64), &Path> = BTreeMap::new();
-    for Match { path, database, literal } in found {
+    for Match { path, database, .. } in found {
         let database = database.as_ref().map_err(|reason| usage(reason.as_str()))?;
         if let Some(other) = by_name.insert(&database.name, path) {
             return Err(usage(format!(
-                "two databases are named {}: {} and {}\nHINT: give each [[database]] a name of its own; with a glob, a template as name = \"{{parent}}-{{stem}}\"",
+                "two databases are named {}: {} and {}\nHINT: give each [[database]] a name of its own",
                 database.name,
                 other.display(),
                 path.display(),
@@ -138,8 +166,8 @@ pub(super) fn check(found: &[Match]) -> anyhow::Result<()> {
             ))
             .into());
         }
-        let Some(file) = std::fs::metadata(path).ok().filter(|_| *literal) else { continue };
-        if let Some(other) = by_file.insert((file.dev(), file.ino()), path) {
+        let Some(file) = identity(path) else { continue };
+        if let Some(other) = by_file.insert(file, path) {
             return Err(usage(format!(
                 "{} and {} are the same file\nHINT: ship a database once; remove one [[database]]",
                 other.display(),
@@ -154,20 +182,27 @@ pub(super) fn check(found: &[Match]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A plain path as it is (whether or not it exists); a glob's matches.
-fn paths(section: &Section) -> Vec<PathBuf> {
-    let pattern = &section.path;
-    // Only an empty path, or a working directory that is gone, has no absolute form.
-    let absolute = std::path::absolute(pattern).unwrap_or_else(|_| PathBuf::from(pattern));
-    if !section.is_glob() {
-        return vec![absolute];
-    }
+/// Device and inode, where the file system tells them in time: one that hangs must not keep the others from being shipped.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    let (tell, told) = std::sync::mpsc::channel();
+    let path = path.to_owned();
+    std::thread::spawn(move || {
+        let file = std::fs::metadata(path).ok().map(|file| (file.dev(), file.ino()));
+        // Too late, nobody listens.
+        let _ = tell.send(file);
+    });
+    told.recv_timeout(IDENTITY_WITHIN).ok().flatten()
+}
+
+/// A glob's matches.
+fn matches(section: &Section) -> Vec<PathBuf> {
+    let absolute = section.absolute();
     let options = glob::MatchOptions {
         case_sensitive: true,
         require_literal_separator: true,
         require_literal_leading_dot: true,
     };
-    let text = absolute.to_str().unwrap_or(pattern);
+    let text = absolute.to_str().unwrap_or(&section.path);
     // A directory that cannot be read holds no database that could be shipped: the rest go on.
     let mut found: Vec<PathBuf> = glob::glob_with(text, options)
         .into_iter()
@@ -184,27 +219,63 @@ fn is_database_name(path: &Path) -> bool {
     !COMPANIONS.iter().any(|end| name.ends_with(end))
 }
 
-/// Fills the template in, and refuses a name that cannot be a path segment.
-fn name(template: &str, path: &Path) -> Result<String, String> {
+/// Fills the template in, and refuses what cannot be a name in the replica.
+fn name(template: &str, path: &Path, literal: bool) -> Result<String, String> {
+    let name = filled(template, path);
+    if is_name(&name) {
+        return Ok(name);
+    }
+    let prefixed = format!("db-{template}");
+    let advice = if literal {
+        format!("set name = \"{}\"", plain(&name))
+    } else if is_name(&filled(&prefixed, path)) {
+        // It is the name of a part of a replica.
+        format!("set name = \"{prefixed}\"")
+    } else {
+        format!(
+            "rename the file, or give it a [[database]] section of its own, with path = \"{}\" and name = \"{}\"",
+            path.display(),
+            plain(&name)
+        )
+    };
+    Err(format!(
+        "{}: {name:?} cannot be a name\n\
+         HINT: {advice}: a name has letters, digits, '.', '-' and '_' (at most {NAME_MAX}, not starting with '.'), and is \
+         none that a replica uses itself (a UUID, 0000 to 0009, ltx, generations)",
+        path.display()
+    ))
+}
+
+fn filled(template: &str, path: &Path) -> String {
     let part = |part: Option<&std::ffi::OsStr>| {
         part.map(|part| part.to_string_lossy().into_owned()).unwrap_or_default()
     };
-    let name = template
+    template
         .replace("{parent}", &part(path.parent().and_then(Path::file_name)))
-        .replace("{stem}", &part(path.file_stem()));
-    if let Some(wrong) = name.find(['{', '}']).map(|at| &name[at..]) {
-        return Err(format!(
-            "name {template:?}: unknown placeholder at {wrong:?}\nHINT: placeholders are {{parent}} and {{stem}}"
-        ));
-    }
+        .replace("{stem}", &part(path.file_stem()))
+}
+
+fn is_name(name: &str) -> bool {
+    name.len() <= NAME_MAX && Root::takes_name(name)
+}
+
+/// A name like this one that can be one.
+fn plain(name: &str) -> String {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
-    if name.is_empty() || name.starts_with('.') || name.len() > 128 || !name.chars().all(allowed) {
-        return Err(format!(
-            "{}: {name:?} cannot be a name\nHINT: set name to letters, digits, '.', '-' and '_' (at most 128, not starting with '.')",
-            path.display()
-        ));
+    let plain: String = name.chars().map(|c| if allowed(c) { c } else { '-' }).collect();
+    let short: String = plain.trim_start_matches('.').chars().take(NAME_MAX - 3).collect();
+    if is_name(&short) { short } else { format!("db-{short}") }
+}
+
+fn check_template(template: &str) -> Result<(), String> {
+    let rest = template.replace("{parent}", "").replace("{stem}", "");
+    match rest.find(['{', '}']) {
+        Some(at) => Err(format!(
+            "name {template:?}: unknown placeholder at {:?}\nHINT: placeholders are {{parent}} and {{stem}}",
+            &rest[at..]
+        )),
+        None => Ok(()),
     }
-    Ok(name)
 }
 
 #[cfg(test)]
@@ -217,8 +288,9 @@ mod tests {
     }
 
     fn expand(sections: &[Section]) -> anyhow::Result<Vec<DatabaseConfig>> {
-        let found = Patterns::new(sections.to_vec())?.look();
-        check(&found)?;
+        let patterns = Patterns::new(sections.to_vec())?;
+        check(&patterns.literal())?;
+        let found = patterns.look();
         Ok(found.into_iter().map(|found| found.database.unwrap()).collect())
     }
 
@@ -246,7 +318,49 @@ mod tests {
         let databases = expand(&[section(&glob, Some("{parent}-{stem}"))]).unwrap();
         let names: Vec<&str> = databases.iter().map(|database| database.name.as_str()).collect();
         assert_eq!(names, ["a-app", "b-app"]);
-        assert!(refusal(&[section(&glob, None)]).contains("two databases are named app"));
+    }
+
+    #[test]
+    fn what_a_glob_matches_and_cannot_be_named_is_refused_alone_with_a_way_to_name_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let uuid = "3f2b8c1e-9d4a-4c6b-8f1e-2a7b9c0d1e2f";
+        let long = "x".repeat(NAME_MAX + 1);
+        let odd = [
+            "app copy",
+            "kunden-müller",
+            "0000",
+            "ltx",
+            "generations",
+            uuid,
+            &long,
+            "a{b",
+            "new\nline",
+        ];
+        for name in odd.into_iter().chain(["app"]) {
+            std::fs::write(dir.path().join(format!("{name}.db")), "").unwrap();
+        }
+        let glob = section(&format!("{}/*.db", dir.path().display()), None);
+        let patterns = Patterns::new(vec![glob.clone()]).unwrap();
+        check(&patterns.literal()).unwrap();
+        let found = patterns.look();
+        assert_eq!(found.len(), odd.len() + 1);
+        let named: Vec<_> = found.iter().filter_map(|found| found.database.as_ref().ok()).collect();
+        assert_eq!(named.iter().map(|named| named.name.as_str()).collect::<Vec<_>>(), ["app"]);
+        for found in &found {
+            let Err(reason) = &found.database else { continue };
+            assert!(reason.contains("cannot be a name\nHINT: "), "{reason}");
+            // What the hint says works.
+            let (_, advice) = reason.split_once("name = \"").unwrap();
+            let (advised, _) = advice.split_once('"').unwrap();
+            let own = section(found.path.to_str().unwrap(), Some(advised));
+            let patterns = Patterns::new(vec![glob.clone(), own]).unwrap();
+            check(&patterns.literal()).unwrap();
+            let mut again = patterns.look().into_iter().filter(|other| other.path == found.path);
+            assert!(again.next().unwrap().database.is_ok(), "{reason}");
+            assert_eq!(again.next(), None, "a path with a section of its own is no glob's");
+        }
+        let literal = section(&format!("{}/0000.db", dir.path().display()), None);
+        assert!(refusal(&[literal]).contains("set name = \"db-0000\""));
     }
 
     #[test]

@@ -20,6 +20,7 @@ use crate::clock::Clock;
 use crate::ship::pages::read_page;
 use crate::ship::witnesses::Witnesses;
 use crate::wal::files::{Files, Replaced};
+use crate::wal::index_file::CutShort;
 use crate::wal::reader::{Changes, WalReader};
 use crate::wal::sqlite::Mark;
 
@@ -31,6 +32,12 @@ pub struct Discontinuity(pub String);
 impl From<Replaced> for Discontinuity {
     fn from(replaced: Replaced) -> Self {
         Self(replaced.to_string())
+    }
+}
+
+impl From<CutShort> for Discontinuity {
+    fn from(cut: CutShort) -> Self {
+        Self(cut.to_string())
     }
 }
 

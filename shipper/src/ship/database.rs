@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::Context;
 use replica::format::PageSize;
 use replica::store::Store;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::{error, warn};
@@ -31,6 +31,8 @@ use crate::ship::notify::Watch;
 use crate::ship::seen;
 use crate::ship::status::Status;
 use crate::ship::sync::Syncs;
+use crate::ship::turns::{Turn, Turns};
+use crate::threads::blocking;
 use crate::wal::attach;
 use crate::wal::files::FileId;
 use crate::wal::openers::LeftBehind;
@@ -45,8 +47,10 @@ const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs
 const SPOOL_LEAST: u64 = 1 << 30;
 /// How often the final sync looks whether the spool is empty.
 const FINAL_LOOK: Duration = Duration::from_millis(20);
+/// Work on a database's files that has taken so long is told to hang, and gives up its turn.
+const HANGS: Duration = Duration::from_secs(30);
 /// How long the final sync may take, attaching anew included; systemd is told to wait 20 s.
-const FINAL_SYNC: Duration = Duration::from_secs(15);
+pub(super) const FINAL_SYNC: Duration = Duration::from_secs(15);
 
 /// What one database needs.
 #[derive(Debug)]
@@ -71,8 +75,8 @@ pub struct Database {
     pub syncs: Syncs,
     /// Who ships which file.
     pub claims: Arc<Claims>,
-    /// Turns to read a whole database: a thousand first snapshots at once would leave no thread to anybody else.
-    pub turns: Arc<Semaphore>,
+    /// Turns to read a whole database.
+    pub turns: Turns,
     /// Whether this process has read back all that the bucket had of earlier ones.
     pub read_back: bool,
     /// Whether the last attachment ended in doubt about what it had captured.
@@ -105,6 +109,8 @@ enum End {
 struct Attached {
     engine: Engine,
     chain: Arc<LocalChain>,
+    /// Bytes of the database.
+    size: u64,
     /// Nobody else ships this file meanwhile.
     _claim: Option<Claim>,
 }
@@ -115,16 +121,15 @@ impl Database {
         let mut settled = Some(settled);
         let mut backoff = AGAIN.0;
         while !self.is_out_of_time() {
-            let Some(turn) = self.turn(&mut settled).await else { return };
-            let attached = self.attach().await;
+            let attached = self.attach_in_turn(&mut settled).await;
             if let Some(settled) = settled.take() {
                 // Nobody waits any more if the program is stopping.
                 let _ = settled.send(());
             }
-            let Attached { engine, chain, _claim } = match attached {
-                Ok(attached) => attached,
+            let (Attached { engine, chain, _claim, .. }, turn) = match attached {
+                Ok(Some(attached)) => attached,
+                Ok(None) => return,
                 Err(refusal) => {
-                    drop(turn);
                     let reason = format!("{refusal:#}{}", hint(&refusal));
                     if self.status.not_attached(&reason) {
                         error!("not attached: {reason}");
@@ -167,22 +172,33 @@ impl Database {
         *self.stopped_by.get_or_insert_with(|| Instant::now() + FINAL_SYNC)
     }
 
-    /// Waits for a turn to read the whole database; `None` where the program stops first.
-    async fn turn(
+    /// Attaches; where the whole database must be read, in its turn. Until then nothing of it is held, so that its WAL
+    /// does not grow for our sake. `None` where the program stops first.
+    async fn attach_in_turn(
         &mut self,
         settled: &mut Option<oneshot::Sender<()>>,
-    ) -> Option<OwnedSemaphorePermit> {
-        if let Ok(turn) = self.turns.clone().try_acquire_owned() {
-            return Some(turn);
+    ) -> anyhow::Result<Option<(Attached, Option<Turn>)>> {
+        let attached = self.attach(&mut None).await?;
+        if attached.engine.sweeping().is_none() {
+            return Ok(Some((attached, None)));
+        }
+        let size = attached.size;
+        if let Some(turn) = self.turns.at_once(size) {
+            return Ok(Some((attached, Some(turn))));
         }
         if let Some(settled) = settled.take() {
             // Its turn will come: nobody need wait for that.
             let _ = settled.send(());
         }
-        tokio::select! {
-            turn = self.turns.clone().acquire_owned() => turn.ok(),
-            _ = self.stop.wait_for(|stop| *stop) => None,
-        }
+        let Attached { engine, _claim, .. } = attached;
+        self.left = blocking(move || engine.leave()).await?;
+        drop(_claim);
+        let mut turn = tokio::select! {
+            turn = self.turns.wait(size) => turn,
+            _ = self.stop.wait_for(|stop| *stop) => return Ok(None),
+        };
+        let attached = self.attach(&mut turn).await?;
+        Ok(Some((attached, turn)))
     }
 
     /// Does what the end asks for, and waits until it is time to attach again.
@@ -271,7 +287,12 @@ impl Database {
         seen::look(self.store.as_ref()).await.is_ok()
     }
 
-    async fn attach(&mut self) -> anyhow::Result<Attached> {
+    async fn attach(&mut self, turn: &mut Option<Turn>) -> anyhow::Result<Attached> {
+        let status = self.status.clone();
+        told_if_it_hangs(&status, turn, self.try_attach()).await
+    }
+
+    async fn try_attach(&mut self) -> anyhow::Result<Attached> {
         let path = self.config.path.clone();
         let (at, claims, name) = (path.clone(), self.claims.clone(), self.config.name.clone());
         let mut left = std::mem::take(&mut self.left);
@@ -279,7 +300,11 @@ impl Database {
             let checked = claims
                 .claim(&at, &name)
                 .map_err(anyhow::Error::from)
-                .and_then(|claim| Ok((claim, attach::check(&at)?)))
+                .and_then(|claim| {
+                    let attachable = attach::check(&at)?;
+                    let size = std::fs::metadata(&at).map_or(0, |file| file.len());
+                    Ok((claim, attachable, size))
+                })
                 .map_err(|refusal| {
                     let now = std::fs::metadata(&at).ok().map(|file| FileId::from(&file));
                     match left.reason(now) {
@@ -291,11 +316,11 @@ impl Database {
         })
         .await?;
         self.left = left;
-        let (claim, attachable) = checked?;
+        let (claim, attachable, size) = checked?;
         if let Some(warning) = attachable.warning() {
             warn!("{}: {warning}", path.display());
         }
-        let chain = self.open_chain(attachable.page_size).await?;
+        let chain = self.open_chain(attachable.page_size, size).await?;
         if self.doubt {
             chain.doubt();
         }
@@ -314,16 +339,21 @@ impl Database {
         let mut engine = attached?;
         engine.remember(std::mem::take(&mut self.left));
         self.doubt = false;
-        Ok(Attached { engine, chain, _claim: claim })
+        Ok(Attached { engine, chain, size, _claim: claim })
     }
 
     /// Opens the chain, and reads back from the bucket what a crash took from it.
-    async fn open_chain(&mut self, page_size: PageSize) -> anyhow::Result<Arc<LocalChain>> {
+    async fn open_chain(
+        &mut self,
+        page_size: PageSize,
+        size: u64,
+    ) -> anyhow::Result<Arc<LocalChain>> {
         let open = Open {
             page_size,
             node_id: node_id(),
-            spool_limit: self.spool_limit(),
-            shared_disk: self.shares_disk(),
+            // About twice the database.
+            spool_limit: SPOOL_LEAST.max(size.saturating_mul(2)),
+            shared_disk: self.shares_disk().await?,
             disk: Arc::new(SystemDisk),
         };
         let (directory, again) = (self.state.clone(), open.clone());
@@ -358,17 +388,15 @@ impl Database {
         read.map(|_| ())
     }
 
-    /// Bytes that may wait for the bucket: about twice the database, and never less than [`SPOOL_LEAST`].
-    fn spool_limit(&self) -> u64 {
-        let database = std::fs::metadata(self.path()).map_or(0, |file| file.len());
-        SPOOL_LEAST.max(database.saturating_mul(2))
-    }
-
     /// Whether what waits is on the file system of the database; where it cannot be told, it is.
-    fn shares_disk(&self) -> bool {
-        let device = |path: &Path| std::fs::metadata(path).map(|found| found.dev()).ok();
-        let of = |path: &Path| path.ancestors().find_map(device);
-        of(&self.state) == of(&self.path())
+    async fn shares_disk(&self) -> anyhow::Result<bool> {
+        let (state, database) = (self.state.clone(), self.config.path.clone());
+        blocking(move || {
+            let device = |path: &Path| std::fs::metadata(path).map(|found| found.dev()).ok();
+            let of = |path: &Path| path.ancestors().find_map(device);
+            of(&state) == of(&database)
+        })
+        .await
     }
 
     fn pulse(&self) -> Pulse {
@@ -379,11 +407,6 @@ impl Database {
             clock: self.clock.clone(),
             host: self.host.clone(),
         }
-    }
-
-    /// The database itself: SQLite keeps `-wal` and `-shm` beside the file that a link leads to.
-    fn path(&self) -> PathBuf {
-        std::fs::canonicalize(&self.config.path).unwrap_or_else(|_| self.config.path.clone())
     }
 
     /// Pauses, at most until somebody asks for a sync.
@@ -430,9 +453,30 @@ fn in_span<F: Future>(future: F) -> tracing::instrument::Instrumented<F> {
     tracing::Instrument::instrument(future, tracing::Span::current())
 }
 
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> anyhow::Result<T> {
-    let span = tracing::Span::current();
-    tokio::task::spawn_blocking(move || span.in_scope(work)).await.context("blocking step")
+/// The database itself: SQLite keeps `-wal` and `-shm` beside the file that a link leads to. Blocking.
+fn real_path(path: &Path) -> PathBuf {
+    std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
+}
+
+/// Waits for work on the database's files. Where it hangs, that is told, and the turn is somebody else's.
+async fn told_if_it_hangs<T>(
+    status: &Status,
+    turn: &mut Option<Turn>,
+    work: impl Future<Output = T>,
+) -> T {
+    let mut work = std::pin::pin!(work);
+    if let Ok(done) = tokio::time::timeout(HANGS, &mut work).await {
+        return done;
+    }
+    *turn = None;
+    let text = format!(
+        "a step has taken longer than {HANGS:?}\n\
+         HINT: see whether the file system of the database, or of state_dir, hangs (a dead mount, a failing disk)"
+    );
+    if status.engine_failed(&text) {
+        warn!("{text}");
+    }
+    let done = work.await;
+    warn!("the step that took long has ended");
+    done
 }

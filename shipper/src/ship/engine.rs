@@ -26,6 +26,7 @@ use crate::wal::attach::Attachable;
 use crate::wal::checkpoint::{Checkpointer, LockReport};
 use crate::wal::files::{Files, Replaced, Stamp};
 use crate::wal::hold::Hold;
+use crate::wal::index_file::IndexFile;
 use crate::wal::openers::{LeftBehind, Openers};
 use crate::wal::reader::WalReader;
 use crate::wal::sqlite::{self, Mark};
@@ -101,6 +102,7 @@ pub struct Engine {
     hold: Hold,
     capture: Capture,
     checkpointer: Checkpointer,
+    index: IndexFile,
     sweep: Option<Sweep>,
     scrub: scrub::Schedule,
     clock_watch: ClockWatch,
@@ -134,6 +136,8 @@ impl Engine {
         clock: Arc<dyn Clock>,
     ) -> anyhow::Result<Self> {
         let page_size = attachable.page_size;
+        let mut index = IndexFile::of(&attachable.real);
+        index.begin().map_err(Discontinuity::from)?;
         let real = attachable.real.as_path();
         let hold = Hold::begin(real, page_size)?;
         let openers = Openers::of(&attachable).context("ask who has the database open")?;
@@ -174,6 +178,7 @@ impl Engine {
             let goal = if tip.is_some() { Goal::CatchUp } else { Goal::Snapshot };
             Some(Sweep::begin(real, &chain, goal, capture.timestamp())?)
         };
+        index.check().map_err(Discontinuity::from)?;
         Ok(Self {
             attachable,
             pace,
@@ -181,6 +186,7 @@ impl Engine {
             hold,
             capture,
             checkpointer,
+            index,
             sweep,
             // At once, or as soon as a sweep is over: what vouches for the proof must not wait for tomorrow.
             scrub: scrub::Schedule::new(now),
@@ -215,13 +221,17 @@ impl Engine {
     /// # Errors
     /// [`Discontinuity`] (this engine cannot go on), [`crate::chain::SpoolFull`], or a failure that may pass.
     pub fn step(&mut self, to_the_end: bool) -> anyhow::Result<Step> {
-        self.try_step(to_the_end).map_err(|error| {
+        self.index.begin().map_err(Discontinuity::from)?;
+        let stepped = self.try_step(to_the_end).map_err(|error| {
             let another = error.chain().any(|cause| {
                 cause.downcast_ref::<rusqlite::Error>().is_some_and(sqlite::is_another_file)
             });
             // A file that became another one under an open connection: only a new connection can tell what it is now.
             if another { Discontinuity(format!("{error:#}")).into() } else { error }
-        })
+        });
+        // Whatever came of it: nothing that was read counts.
+        self.index.check().map_err(Discontinuity::from)?;
+        stepped
     }
 
     fn try_step(&mut self, to_the_end: bool) -> anyhow::Result<Step> {
@@ -233,6 +243,7 @@ impl Engine {
             self.scrub.begin_by(now);
         }
         let mark = self.look(now, as_of, to_the_end)?;
+        self.index.check().map_err(Discontinuity::from)?;
         self.check_settled(mark, polled)?;
         if self.is_used_elsewhere(now) {
             // What is read now may be torn, and a checkpoint of ours would meet those of the other WAL.

@@ -3,15 +3,15 @@
 //! *Invariants*: what happens to one database touches no other; a task that panics is begun anew after a pause. At the
 //! end every task is told to stop at once, and waited for.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use replica::store::{Root, StoreError};
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
-use tokio::task::{Id, JoinError, JoinSet};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::{Id, JoinError, JoinHandle, JoinSet};
 use tokio::time::Instant;
 use tracing::{Instrument, error, info, info_span, warn};
 
@@ -19,21 +19,26 @@ use crate::clock::Clock;
 use crate::config::{DatabaseConfig, HeartbeatConfig, Match, Patterns};
 use crate::ship::bounded::{Moderated, Moderation};
 use crate::ship::claims::Claims;
-use crate::ship::database::Database;
+use crate::ship::database::{Database, FINAL_SYNC};
 use crate::ship::limits;
+use crate::ship::names;
 use crate::ship::notify::Watch;
 use crate::ship::registry::{Entry, Registry};
 use crate::ship::roster::{Change, Roster};
 use crate::ship::status::Status;
 use crate::ship::sync::{self, Syncs};
+use crate::ship::turns::Turns;
+use crate::threads::blocking;
 use crate::wal::openers::LeftBehind;
 
+/// How long that may keep anybody waiting.
+const LOOK_WITHIN: Duration = Duration::from_secs(5);
 /// How often globs are expanded anew.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// Pause before a database whose task panicked is begun anew.
 const AFTER_PANIC: Duration = Duration::from_secs(60);
-/// How many databases are read as a whole at once: leaves threads to the others.
-const SNAPSHOTS_AT_ONCE: usize = 2;
+/// How long the final syncs and the last heartbeats may take together, whatever hangs.
+const STOPPED_WITHIN: Duration = FINAL_SYNC.saturating_add(Duration::from_secs(3));
 
 /// What every database is begun with.
 #[derive(Debug)]
@@ -54,6 +59,9 @@ pub struct Common {
     pub files: u64,
 }
 
+/// A look under way.
+type Looking = JoinHandle<anyhow::Result<Vec<Match>>>;
+
 /// The databases.
 #[derive(Debug)]
 pub struct Fleet {
@@ -62,8 +70,10 @@ pub struct Fleet {
     roster: Roster,
     registry: Arc<Registry>,
     looks: mpsc::Receiver<oneshot::Sender<()>>,
+    /// A look that has not come back yet.
+    looking: Option<Looking>,
     claims: Arc<Claims>,
-    turns: Arc<Semaphore>,
+    turns: Turns,
     moderation: Arc<Moderation>,
     tasks: JoinSet<()>,
     names: HashMap<Id, String>,
@@ -71,33 +81,24 @@ pub struct Fleet {
     begin_anew: Option<Instant>,
     panicked: Option<JoinError>,
     told_of_files: bool,
-    /// Files whose name the store does not take.
-    unnamed: BTreeMap<PathBuf, String>,
-}
-
-/// What came of a look.
-#[derive(Debug, Default)]
-pub struct Looked {
-    /// Each is told when a database that was begun is attached, or known not to be.
-    pub settled: Vec<oneshot::Receiver<()>>,
-    /// Names that the store does not take.
-    pub refused: Vec<StoreError>,
 }
 
 impl Fleet {
-    /// No database yet.
+    /// No database yet. Blocking: reads what an earlier run left of their names.
     #[must_use]
     pub fn new(common: Common, patterns: Patterns) -> Self {
+        let known = names::read(&common.state_dir);
         // One look at a time; whoever else asks waits for the next.
         let (look, looks) = mpsc::channel(1);
         Self {
             common,
             patterns,
-            roster: Roster::default(),
+            roster: Roster::new(known),
             registry: Arc::new(Registry::new(look)),
             looks,
+            looking: None,
             claims: Arc::new(Claims::default()),
-            turns: Arc::new(Semaphore::new(SNAPSHOTS_AT_ONCE)),
+            turns: Turns::default(),
             moderation: Arc::new(Moderation::default()),
             tasks: JoinSet::new(),
             names: HashMap::new(),
@@ -105,7 +106,6 @@ impl Fleet {
             begin_anew: None,
             panicked: None,
             told_of_files: false,
-            unnamed: BTreeMap::new(),
         }
     }
 
@@ -115,24 +115,21 @@ impl Fleet {
         self.registry.clone()
     }
 
-    /// Begins what is there now.
+    /// Begins what is there now. Each of what is returned is told when a database that was begun is attached, or known not
+    /// to be.
     ///
     /// # Errors
     /// A panic while looking.
-    pub async fn look(&mut self) -> anyhow::Result<Looked> {
-        let patterns = self.patterns.clone();
-        let found: Vec<Match> = tokio::task::spawn_blocking(move || patterns.look())
-            .await
-            .context("look for databases")?;
-        let mut looked = Looked::default();
+    pub async fn look(&mut self) -> anyhow::Result<Vec<oneshot::Receiver<()>>> {
+        let Some(found) = self.found().await? else { return Ok(Vec::new()) };
+        let mut settled = Vec::new();
         for change in self.roster.update(&found, std::time::Instant::now()) {
             match change {
                 Change::Begin(database) => match self.begin(&database) {
-                    Ok(told) => looked.settled.push(told),
+                    Ok(told) => settled.push(told),
+                    // The configuration refuses every such name first.
                     Err(refusal) => {
                         error!("{}: not shipped: {refusal}", database.path.display());
-                        self.unnamed.insert(database.path, refusal.to_string());
-                        looked.refused.push(refusal);
                     }
                 },
                 Change::Refuse(path, reason) => {
@@ -144,15 +141,44 @@ impl Fleet {
                 Change::End(name) => self.end(&name),
             }
         }
-        let unnamed = self.unnamed.iter().map(|(path, reason)| (path.clone(), reason.clone()));
-        self.registry
-            .set_refused(self.roster.refused().clone().into_iter().chain(unnamed).collect());
+        self.registry.set_refused(self.roster.refused().clone());
+        if !settled.is_empty() {
+            self.keep_names().await;
+        }
         let shortage = limits::shortage(self.names.len(), self.common.files);
         if let Some(shortage) = shortage.filter(|_| !self.told_of_files) {
             self.told_of_files = true;
             error!("{shortage}");
         }
-        Ok(looked)
+        Ok(settled)
+    }
+
+    /// What is asked for now; `None` while a directory that a glob names hangs, but for a start, where what is named by its
+    /// own path is known all the same.
+    async fn found(&mut self) -> anyhow::Result<Option<Vec<Match>>> {
+        let within = if self.looking.is_some() { Duration::ZERO } else { LOOK_WITHIN };
+        let patterns = self.patterns.clone();
+        let looking =
+            self.looking.get_or_insert_with(|| tokio::spawn(blocking(move || patterns.look())));
+        if let Ok(found) = tokio::time::timeout(within, looking).await {
+            self.looking = None;
+            return found.context("look for databases")?.map(Some);
+        }
+        if !within.is_zero() {
+            error!(
+                "looking for databases takes longer than {LOOK_WITHIN:?}: new ones are not found meanwhile\n\
+                 HINT: see whether a directory in a [[database]] path hangs (a dead mount)"
+            );
+        }
+        Ok(self.stops.is_empty().then(|| self.patterns.literal()))
+    }
+
+    async fn keep_names(&self) {
+        let (directory, known) = (self.common.state_dir.clone(), self.roster.known().clone());
+        let kept = blocking(move || names::write(&directory, &known)).await.flatten();
+        if let Err(failure) = kept {
+            warn!("{failure:#}");
+        }
     }
 
     /// Begins and ends databases as they come and go, for as long as it is polled.
@@ -188,7 +214,7 @@ impl Fleet {
         }
     }
 
-    /// Tells every database to stop, and waits for the last.
+    /// Tells every database to stop, and waits for the last, but not for one that hangs.
     ///
     /// # Errors
     /// One of them panicked, now or before.
@@ -196,9 +222,15 @@ impl Fleet {
         for stop in self.stops.values() {
             stop.send_replace(true);
         }
-        while let Some(ended) = self.tasks.join_next_with_id().await {
-            // One that panicked must not cut the others' final sync short.
+        let by = Instant::now() + STOPPED_WITHIN;
+        // One that panicked must not cut the others' final sync short.
+        while let Ok(Some(ended)) =
+            tokio::time::timeout_at(by, self.tasks.join_next_with_id()).await
+        {
             self.ended(ended);
+        }
+        for name in self.names.values() {
+            error!(db = %name, "stopped before everything was in the bucket: a step or a call of the store hangs");
         }
         match self.panicked {
             Some(panic) => Err(panic).context("ship a database"),
@@ -208,8 +240,11 @@ impl Fleet {
 
     fn begin(&mut self, config: &DatabaseConfig) -> Result<oneshot::Receiver<()>, StoreError> {
         let name = config.name.clone();
-        let store = self.common.root.database(&name)?;
-        let store = Arc::new(Moderated::new(store, self.moderation.clone()));
+        let mut store = self.common.root.database(&name)?;
+        // One that hangs must not keep a permit that others need.
+        if !self.common.root.is_directory() {
+            store = Arc::new(Moderated::new(store, self.moderation.clone()));
+        }
         let status = Arc::new(Status::new());
         let (syncs, requests) = mpsc::channel(sync::MOST_WAITING);
         let (stop, stopped) = watch::channel(false);

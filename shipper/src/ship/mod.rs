@@ -13,6 +13,7 @@ mod fleet;
 mod generation;
 mod heartbeat;
 pub mod limits;
+mod names;
 mod notify;
 mod pages;
 pub mod presence;
@@ -24,6 +25,7 @@ mod seen;
 pub mod status;
 pub mod sweep;
 pub mod sync;
+mod turns;
 pub mod upload;
 mod witnesses;
 

@@ -84,12 +84,14 @@ impl Watcher {
 }
 
 impl Watch {
-    /// Watches a file for writes.
+    /// Watches a file for writes. Blocking: looks the path up.
     ///
     /// # Errors
     /// No such file, or the system's limit of watches is reached.
     pub fn file(&self, path: &Path) -> io::Result<Notice> {
-        let descriptor = lock(&self.0.watches).add(path, WatchMask::MODIFY)?;
+        // A path may hang: nobody else waits for it.
+        let mut watches = lock(&self.0.watches).clone();
+        let descriptor = watches.add(path, WatchMask::MODIFY)?;
         let changed = Arc::new(Notify::new());
         lock(&self.0.notices).insert(descriptor.clone(), changed.clone());
         Ok(Notice { registry: self.0.clone(), descriptor, changed })

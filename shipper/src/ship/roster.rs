@@ -1,7 +1,8 @@
 //! Which databases are shipped: compares what is asked for now with what was asked for before. Pure.
 //!
-//! *Invariants*: of two databases that want one name, the one that had it first keeps it, and the other is refused; a
-//! database that a glob matched is given up only after it was gone for [`GONE_AFTER`], one named by its own path never;
+//! *Invariants*: of two databases that want one name, the one that had it first keeps it, also over a restart, and the
+//! other is refused; where neither had it, the one that is named by its own path gets it, and of two that a glob matched
+//! none: nobody could tell whose backups they are. A database that a glob matched is given up only after it was gone for [`GONE_AFTER`], one named by its own path never;
 //! a name that was given up is free from the next look on.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,6 +19,8 @@ pub const GONE_AFTER: Duration = Duration::from_secs(600);
 pub struct Roster {
     shipped: BTreeMap<String, Shipped>,
     refused: BTreeMap<PathBuf, String>,
+    /// Who had a name last, in this run or an earlier one.
+    known: BTreeMap<String, PathBuf>,
 }
 
 #[derive(Debug)]
@@ -41,6 +44,18 @@ pub enum Change {
 }
 
 impl Roster {
+    /// Nothing yet; of an earlier run it is `known` who had which name.
+    #[must_use]
+    pub fn new(known: BTreeMap<String, PathBuf>) -> Self {
+        Self { known, ..Self::default() }
+    }
+
+    /// Who had which name last.
+    #[must_use]
+    pub fn known(&self) -> &BTreeMap<String, PathBuf> {
+        &self.known
+    }
+
     /// Compares with what was found `now`.
     pub fn update(&mut self, found: &[Match], now: Instant) -> Vec<Change> {
         let mut changes = self.missing(found, now);
@@ -52,19 +67,21 @@ impl Roster {
             })
             .collect();
         let mut refused = BTreeMap::new();
+        let wanted = wanted(found);
         for found in found {
             let Match { path, database, literal } = found;
             let reason = match database {
                 Err(reason) => reason.clone(),
                 // Its predecessor is still ending: next time.
                 Ok(database) if ended.contains(&database.name) => continue,
-                Ok(database) => match self.place_for(database) {
+                Ok(database) => match self.place_for(database, &wanted) {
                     Place::Taken => continue,
                     Place::Refused(reason) => reason,
                     Place::Free => {
                         let shipped =
                             Shipped { path: path.clone(), literal: *literal, gone_since: None };
                         self.shipped.insert(database.name.clone(), shipped);
+                        self.known.insert(database.name.clone(), path.clone());
                         changes.push(Change::Begin(database.clone()));
                         continue;
                     }
@@ -112,18 +129,25 @@ impl Roster {
         changes
     }
 
-    fn place_for(&self, database: &DatabaseConfig) -> Place {
+    fn place_for(&self, database: &DatabaseConfig, wanted: &Wanted<'_>) -> Place {
         let DatabaseConfig { path, name, .. } = database;
         if let Some(first) = self.shipped.get(name) {
             if first.path == *path {
                 return Place::Taken;
             }
-            return Place::Refused(format!(
-                "would be named {name}, as {} is already\n\
-                 HINT: give each [[database]] a name of its own; with a glob, a template as name = \
-                 \"{{parent}}-{{stem}}\"",
-                first.path.display(),
-            ));
+            return Place::Refused(rivalry(name, &first.path, "is already"));
+        }
+        let rivals = wanted.get(name.as_str()).map(Vec::as_slice).unwrap_or_default();
+        if let Some(other) = rivals.iter().find(|other| **other != path)
+            && rivals.contains(&path.as_path())
+        {
+            let owner = self.known.get(name).filter(|owner| rivals.contains(&owner.as_path()));
+            match owner {
+                Some(owner) if owner == path => {}
+                // It gets the name in this very look.
+                Some(owner) => return Place::Refused(rivalry(name, owner, "is already")),
+                None => return Place::Refused(rivalry(name, other, "would be")),
+            }
         }
         if let Some((other, _)) = self.shipped.iter().find(|(_, shipped)| shipped.path == *path) {
             return Place::Refused(format!(
@@ -139,6 +163,30 @@ impl Roster {
         }
         Place::Free
     }
+}
+
+fn rivalry(name: &str, other: &Path, how: &str) -> String {
+    format!(
+        "would be named {name}, as {} {how}\n\
+         HINT: give each a name of its own, with a template as name = \"{{parent}}-{{stem}}\", or a [[database]] section of \
+         its own",
+        other.display()
+    )
+}
+
+/// Which paths that globs match want a name.
+type Wanted<'a> = BTreeMap<&'a str, Vec<&'a Path>>;
+
+fn wanted(found: &[Match]) -> Wanted<'_> {
+    let mut wanted = Wanted::new();
+    for Match { path, database, literal } in found {
+        let Ok(database) = database else { continue };
+        let paths = wanted.entry(database.name.as_str()).or_default();
+        if !literal && !paths.contains(&path.as_path()) {
+            paths.push(path);
+        }
+    }
+    wanted
 }
 
 enum Place {
@@ -198,6 +246,30 @@ mod tests {
         assert_eq!(roster.update(alone, now + GONE_AFTER), [Change::End("app".into())]);
         assert_eq!(begun(&roster.update(alone, now + GONE_AFTER)), ["app"]);
         assert!(roster.refused().is_empty());
+    }
+
+    #[test]
+    fn of_two_that_appear_at_once_the_one_that_had_the_name_before_gets_it_and_else_none() {
+        let now = Instant::now();
+        let both = [found("/srv/0/app.db", "app", false), found("/srv/1/app.db", "app", false)];
+        let mut roster = Roster::default();
+        let changes = roster.update(&both, now);
+        assert_eq!(begun(&changes), [""; 0], "nobody could tell which");
+        assert_eq!((changes.len(), roster.refused().len()), (2, 2));
+        let known = [("app".to_owned(), PathBuf::from("/srv/1/app.db"))].into();
+        let mut roster = Roster::new(known);
+        let changes = roster.update(&both, now);
+        assert_eq!(begun(&changes), ["app"]);
+        assert_eq!(roster.shipped["app"].path, Path::new("/srv/1/app.db"));
+        assert!(matches!(&changes[0], Change::Refuse(path, _) if path.ends_with("0/app.db")));
+        assert_eq!(roster.update(&both, now), [], "it stays so");
+        // The one that is written down by its own path is meant.
+        let literal = found("/srv/2/app.db", "app", true);
+        let mut roster = Roster::default();
+        let all = [literal, both[0].clone(), both[1].clone()];
+        assert_eq!(begun(&roster.update(&all, now)), ["app"]);
+        assert_eq!(roster.known()["app"], Path::new("/srv/2/app.db"));
+        assert_eq!(roster.refused().len(), 2);
     }
 
     #[test]

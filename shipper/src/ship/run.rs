@@ -10,6 +10,7 @@ use anyhow::Context;
 use replica::store::Root;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::clock::SystemClock;
@@ -18,14 +19,14 @@ use crate::control::Server;
 use crate::ship::fleet::{Common, Fleet};
 use crate::ship::limits;
 use crate::ship::notify::{Watch, Watcher};
-use crate::wal::sqlite;
+use crate::wal::{index_file, sqlite};
 
-/// Threads for the steps of the engines and for file reads, whatever the number of databases.
+/// Threads of the runtime for what is left to it, files that are read for an upload: everything else has its own.
 const BLOCKING_THREADS: usize = 4;
 /// Stack of each of them.
 const STACK_BYTES: usize = 512 << 10;
-/// How long a step that is under way at the end is waited for.
-const LAST_STEP: Duration = Duration::from_secs(1);
+/// How long the service manager is kept waiting for databases that can neither be attached nor be refused.
+const SETTLED_WITHIN: Duration = Duration::from_secs(30);
 /// Locked while a shipper uses the state directory.
 const LOCK_NAME: &str = "lock";
 /// Remembers the directory that a replica of files is in.
@@ -39,6 +40,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(5);
 /// A configuration that cannot work, a state directory that another shipper uses, or a wrong build.
 pub fn run(config: Config) -> anyhow::Result<()> {
     sqlite::assert_capabilities()?;
+    index_file::contain_faults().context("watch SIGBUS")?;
     let _lock = lock_state(&config.state_dir)?;
     let files = limits::raise();
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -49,8 +51,8 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         .build()
         .context("start runtime")?;
     let shipped = runtime.block_on(ship(config, files));
-    // A step that is still under way must not keep the program from ending in time.
-    runtime.shutdown_timeout(LAST_STEP);
+    // What is still under way then hangs: nothing of it, not even closing a file, may keep the program from ending.
+    std::mem::forget(runtime);
     shipped
 }
 
@@ -75,19 +77,17 @@ async fn ship(config: Config, files: u64) -> anyhow::Result<()> {
         config.replica.url.to_string(),
         fleet.registry(),
     );
-    let looked = fleet.look().await?;
-    if let Some(refusal) = looked.refused.into_iter().next() {
-        return Err(refusal.into());
-    }
-    if looked.settled.is_empty() {
+    let settled = fleet.look().await?;
+    if settled.is_empty() {
         warn!(
             "no database matches yet\nHINT: check [[database]] path, and that this user may read its directories"
         );
     }
     let ready = async {
-        for told in looked.settled {
-            // A database whose task ended has settled, too.
-            let _ = told.await;
+        let by = Instant::now() + SETTLED_WITHIN;
+        for told in settled {
+            // A database whose task ended has settled, too; one that hangs must not end the service.
+            let _ = tokio::time::timeout_at(by, told).await;
         }
         tell_systemd(NotifyState::Ready);
         info!("ready");

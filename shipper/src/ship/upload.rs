@@ -25,6 +25,7 @@ use crate::ship::generation;
 use crate::ship::presence::{self, Absent};
 use crate::ship::seen::{self, Seen};
 use crate::ship::status::Status;
+use crate::threads::blocking;
 
 /// First and longest pause after a failure that outlived the store's own retries.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
@@ -437,9 +438,7 @@ impl Uploader {
         work: impl FnOnce(&LocalChain) -> anyhow::Result<T> + Send + 'static,
     ) -> Result<T, Ended> {
         let chain = self.chain.clone();
-        let span = tracing::Span::current();
-        let worked = tokio::task::spawn_blocking(move || span.in_scope(|| work(&chain))).await;
-        worked.map_err(anyhow::Error::from).flatten().map_err(Ended::Local)
+        blocking(move || work(&chain)).await.flatten().map_err(Ended::Local)
     }
 
     async fn wait_until(&mut self, deadline: Instant) {

@@ -236,7 +236,9 @@ async fn repair_wanted(store: &dyn Store, record: &Record, asked: &Asked) -> Opt
     let damage = record.checks.iter().find(|check| {
         check.status == Status::Fail && matches!(check.name.as_str(), "chain" | "durable_point")
     })?;
-    let shipped = heartbeat::read(store).await.ok().flatten().map(|heartbeat| heartbeat.generation);
+    let beat =
+        heartbeat::read(store, record.finished_at).await.ok().and_then(|read| read.heartbeat);
+    let shipped = beat.map(|heartbeat| heartbeat.generation);
     let restored = record.generation.filter(|_| damage.name == "chain");
     let why = damage.detail.lines().next().unwrap_or_default().to_owned();
     Some(RepairWanted { generation: restored.or(shipped)?, at: record.finished_at, why })

@@ -10,7 +10,8 @@ use bytes::Bytes;
 
 use crate::store::{ObjectReader, StoreError};
 
-use super::{blocking, failure};
+use super::access::FileAccess;
+use super::failure;
 
 /// Bytes a piece holds at most.
 const PIECE: u64 = 256 * 1024;
@@ -18,6 +19,7 @@ const PIECE: u64 = 256 * 1024;
 /// An open file, and how much of it is still to come.
 pub(super) struct FileReader {
     path: PathBuf,
+    access: FileAccess,
     /// `None` after an error: what follows is unknown.
     file: Option<File>,
     remaining: u64,
@@ -25,7 +27,11 @@ pub(super) struct FileReader {
 
 impl FileReader {
     /// Opens a file at the start of `range`, which ends with the file where it reaches beyond.
-    pub(super) fn open(path: PathBuf, range: Option<Range<u64>>) -> Result<Self, StoreError> {
+    pub(super) fn open(
+        path: PathBuf,
+        range: Option<Range<u64>>,
+        access: FileAccess,
+    ) -> Result<Self, StoreError> {
         let fail = |action| {
             let path = path.clone();
             move |source| failure(&path, action, source)
@@ -44,7 +50,7 @@ impl FileReader {
             file.seek(SeekFrom::Start(range.start)).map_err(fail("seek in file"))?;
             remaining = len.min(size.saturating_sub(range.start));
         }
-        Ok(Self { path, file: Some(file), remaining })
+        Ok(Self { path, access, file: Some(file), remaining })
     }
 }
 
@@ -57,7 +63,7 @@ impl ObjectReader for FileReader {
         let path = self.path.clone();
         let file = self.file.take();
         let want = self.remaining.min(PIECE);
-        let (file, piece) = blocking(move || {
+        let read = move || {
             let ended = || io::Error::from(io::ErrorKind::UnexpectedEof);
             let mut file = file.ok_or_else(|| failure(&path, "read file", ended()))?;
             let mut piece = Vec::with_capacity(usize::try_from(want).unwrap_or_default());
@@ -67,8 +73,8 @@ impl ObjectReader for FileReader {
                 Ok(_) => Ok((file, Bytes::from(piece))),
                 Err(source) => Err(failure(&path, "read file", source)),
             }
-        })
-        .await?;
+        };
+        let (file, piece) = self.access.run(self.path.clone(), want, read).await?;
         self.file = Some(file);
         self.remaining -= piece.len() as u64;
         Ok(Some(piece))

@@ -23,6 +23,7 @@ use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use crate::store::{Access, Credentials, RetryPolicy, S3Options, StoreError};
 
 use super::failure::{Action, Call, Failed, Failure};
+use super::resolver::Resolver;
 
 /// S3-compatible stores rarely care, but a signature needs one.
 const REGION_WITH_ENDPOINT: &str = "us-east-1";
@@ -173,5 +174,5 @@ fn http_client() -> SharedHttpClient {
     aws_smithy_http_client::Builder::new()
         .pool_idle_timeout(IDLE_CONNECTION)
         .tls_provider(Provider::Rustls(CryptoMode::Ring))
-        .build_https()
+        .build_with_resolver(Resolver::default())
 }

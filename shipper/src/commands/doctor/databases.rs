@@ -19,6 +19,7 @@ pub(super) fn examine(config: &Config, found: &[Match], findings: &mut Findings)
     }
     let mut attachable = false;
     let mut files: BTreeMap<(u64, u64), &str> = BTreeMap::new();
+    let mut names: BTreeMap<&str, &Path> = BTreeMap::new();
     for found in found {
         let path = found.path.as_path();
         let database = match &found.database {
@@ -29,6 +30,15 @@ pub(super) fn examine(config: &Config, found: &[Match], findings: &mut Findings)
             }
         };
         let name = &database.name;
+        if let Some(other) = names.insert(name, path).filter(|other| *other != path) {
+            findings.fail(format!(
+                "{name}: two databases would have this name: {} and {}\n\
+                 HINT: give each a name of its own, with a template as name = \"{{parent}}-{{stem}}\"",
+                other.display(),
+                path.display()
+            ));
+            continue;
+        }
         if let Ok(file) = std::fs::metadata(path)
             && let Some(other) = files.insert((file.dev(), file.ino()), name)
         {

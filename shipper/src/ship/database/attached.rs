@@ -1,12 +1,12 @@
 //! A database while it is attached: its engine stepped, its files uploaded, its heartbeats written.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use replica::format::wal::Position;
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::watch;
 use tokio::task::JoinError;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
@@ -15,12 +15,16 @@ use crate::chain::reserve::is_out_of_room;
 use crate::chain::{LocalChain, SpoolFull};
 use crate::clock::Clock;
 use crate::ship::capture::Discontinuity;
-use crate::ship::database::{Database, End, FINAL_LOOK, Task, blocking, in_span};
+use crate::ship::database::{
+    Database, End, FINAL_LOOK, Task, in_span, real_path, told_if_it_hangs,
+};
 use crate::ship::engine::{Engine, POLL, Step, hint};
 use crate::ship::notify::Notice;
 use crate::ship::status::{Phase, Status};
 use crate::ship::sweep::Goal;
+use crate::ship::turns::Turn;
 use crate::ship::upload::{Ended, Uploader};
+use crate::threads::blocking;
 use crate::wal::{checkpoint::LockReport, reader::wal_path};
 
 /// Pause after a step that failed.
@@ -40,7 +44,7 @@ impl Database {
         &mut self,
         engine: Engine,
         chain: &Arc<LocalChain>,
-        turn: OwnedSemaphorePermit,
+        turn: Option<Turn>,
     ) -> End {
         let status = self.status.clone();
         let phase = match engine.sweeping() {
@@ -59,7 +63,7 @@ impl Database {
             self.clock.clone(),
             hurried,
         );
-        let notice = self.notice(engine.real_path());
+        let notice = self.notice(engine.real_path().to_owned()).await;
         let mut uploads = Task(tokio::spawn(in_span(uploader.run())));
         let pulse = self.pulse();
         let heartbeats = Task(tokio::spawn(in_span(async move { pulse.run().await })));
@@ -69,7 +73,7 @@ impl Database {
             status,
             clock: self.clock.clone(),
             locks: LockReport::default(),
-            turn: Some(turn),
+            turn,
         };
         let mut end = self.drive(&mut driver, notice.as_ref(), &hurry, &mut uploads).await;
         drop(heartbeats);
@@ -95,8 +99,10 @@ impl Database {
             }
         }
         if let Some(engine) = driver.engine.take() {
+            let leaving = blocking(move || engine.leave());
             // Should this fail, then nobody is remembered to have an old file open.
-            self.left = blocking(move || engine.leave()).await.unwrap_or_default();
+            self.left =
+                told_if_it_hangs(&self.status, &mut None, leaving).await.unwrap_or_default();
         }
         end
     }
@@ -162,8 +168,7 @@ impl Database {
                 Err(error) => {
                     let since = *failing_since.get_or_insert_with(Instant::now);
                     // What cannot be captured keeps the application's WAL from being reused.
-                    let wal = std::fs::metadata(wal_path(&self.path()));
-                    let bytes = wal.map_or(0, |file| file.len());
+                    let bytes = self.wal_bytes().await;
                     if since.elapsed() > FAILING_LONGEST || bytes > FAILING_MOST {
                         return End::GiveUp(format!("{error:#}"));
                     }
@@ -189,8 +194,17 @@ impl Database {
         }
     }
 
-    fn notice(&self, database: &Path) -> Option<Notice> {
-        let watched = self.watch.as_ref()?.file(&wal_path(database));
+    async fn wal_bytes(&self) -> u64 {
+        let path = self.config.path.clone();
+        let bytes = blocking(move || {
+            std::fs::metadata(wal_path(&real_path(&path))).map_or(0, |file| file.len())
+        });
+        bytes.await.unwrap_or(0)
+    }
+
+    async fn notice(&self, database: PathBuf) -> Option<Notice> {
+        let watch = self.watch.clone()?;
+        let watched = blocking(move || watch.file(&wal_path(&database))).await.ok()?;
         watched
             .inspect_err(|error| {
                 warn!(
@@ -235,18 +249,18 @@ struct Driver {
     status: Arc<Status>,
     clock: Arc<dyn Clock>,
     locks: LockReport,
-    turn: Option<OwnedSemaphorePermit>,
+    turn: Option<Turn>,
 }
 
 impl Driver {
     async fn step(&mut self, to_the_end: bool) -> anyhow::Result<Step> {
         let mut engine = self.engine.take().context("the engine was lost in an earlier step")?;
-        let (engine, step) = blocking(move || {
+        let stepped = blocking(move || {
             let step = engine.step(to_the_end);
             (engine, step)
-        })
-        .await
-        .map_err(|error| Discontinuity(format!("{error:#}")))?;
+        });
+        let stepped = told_if_it_hangs(&self.status, &mut self.turn, stepped).await;
+        let (engine, step) = stepped.map_err(|error| Discontinuity(format!("{error:#}")))?;
         self.engine = Some(engine);
         self.status.spooled(self.chain.backlog());
         if !matches!(&step, Ok(Step { sweeping: Some(_), .. })) {
