@@ -125,7 +125,7 @@ impl DatabaseArgs {
         S3Options {
             endpoint: self.endpoint.clone(),
             region: self.region.clone(),
-            force_path_style: None,
+            ..S3Options::default()
         }
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use replica::operator::{FriendlyDuration, load, usage};
-use replica::store::{RootUrl, S3Options};
+use replica::store::{RootUrl, S3Options, UploadChecksum};
 use serde::{Deserialize, Deserializer};
 
 pub use databases::{DatabaseConfig, MAX_DATABASES, Match, Patterns};
@@ -77,6 +77,7 @@ struct ReplicaSection {
     endpoint: Option<String>,
     region: Option<String>,
     force_path_style: Option<bool>,
+    checksum: Option<UploadChecksum>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -141,6 +142,7 @@ fn replica(section: ReplicaSection) -> ReplicaConfig {
             endpoint: section.endpoint,
             region: section.region,
             force_path_style: section.force_path_style,
+            checksum: section.checksum,
         },
     }
 }

@@ -50,6 +50,8 @@ struct State {
     denied: Vec<String>,
     conditions: Conditions,
     discards_parts: bool,
+    asks_for_checksums: bool,
+    bytes_to_change: u32,
 }
 
 /// What the server makes of `If-None-Match: *`.
@@ -217,6 +219,16 @@ impl S3Server {
     /// From now on treats conditional writes like this.
     pub fn conditions(&self, conditions: Conditions) {
         lock(&self.state).conditions = conditions;
+    }
+
+    /// From now on refuses what comes without a checksum, as a bucket with Object Lock does.
+    pub fn ask_for_checksums(&self) {
+        lock(&self.state).asks_for_checksums = true;
+    }
+
+    /// A byte of so many uploads changes on the way.
+    pub fn change_bytes(&self, uploads: u32) {
+        lock(&self.state).bytes_to_change = uploads;
     }
 
     /// From now on keeps only the size of what comes in parts, so that an upload may be larger than the memory.

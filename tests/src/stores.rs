@@ -53,7 +53,7 @@ pub async fn s3_root_within(
     let options = S3Options {
         endpoint: Some(endpoint.to_owned()),
         region: Some("us-east-1".to_owned()),
-        force_path_style: None,
+        ..S3Options::default()
     };
     let url = server.url(prefix).parse().unwrap();
     Root::open_with(&url, &options, access).await.unwrap()

@@ -12,7 +12,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use replica::format::Level;
-use replica::store::{Body, Chain, Key, PutOutcome, Store, StoreError, read_all};
+use replica::store::{
+    Access, Body, Chain, Key, PutOutcome, Root, S3Options, Store, StoreError, UploadChecksum,
+    read_all,
+};
 use seaworthy_tests::fault_proxy::{Fault, FaultProxy, Rule};
 use seaworthy_tests::s3_server::S3Server;
 use seaworthy_tests::stores::{
@@ -23,8 +26,13 @@ const MIB: usize = 1024 * 1024;
 /// How long a silent server is waited for, several times in a test: an answer that takes longer fails it.
 const SILENCE: Duration = Duration::from_secs(4);
 
+/// No store's answer, although it says that all is well.
+const PORTAL: Fault = Fault::Answer(200, "LogInFirst");
+
 /// Faults after which trying again helps.
-const PASSING: [Fault; 7] = [
+const PASSING: [Fault; 8] = [
+    // A portal, or a proxy, that answers anything with a page of its own.
+    PORTAL,
     Fault::Answer(500, "InternalError"),
     Fault::Answer(503, "SlowDown"),
     Fault::Answer(429, "TooManyRequests"),
@@ -104,6 +112,60 @@ async fn a_passing_fault_on_a_put_is_survived() {
         assert_eq!(setup.proxy.fired(), 1, "{fault:?}");
         assert_eq!(setup.read(1).await.unwrap(), content(1, 5000), "{fault:?}");
     }
+}
+
+#[tokio::test]
+async fn a_portal_that_answers_everything_is_believed_nothing() {
+    let setup = Setup::new().await;
+    for method in ["PUT", "POST", "GET", "HEAD"] {
+        setup.always(method, "", PORTAL);
+    }
+    for len in [5000, 20 * MIB] {
+        let error = setup.put(1, len).await.unwrap_err();
+        assert!(matches!(error, StoreError::Unavailable { .. }), "{len}: {error:?}");
+    }
+    let document = setup.store.put_document(&Key::Heartbeat, Bytes::from_static(b"{}")).await;
+    assert!(matches!(document, Err(StoreError::Unavailable { .. })), "{document:?}");
+    let head = setup.store.head(&key(1)).await;
+    assert!(matches!(head, Err(StoreError::Unavailable { .. })), "{head:?}");
+    let get = setup.read(1).await;
+    assert!(matches!(get, Err(StoreError::Unavailable { .. })), "{get:?}");
+}
+
+#[tokio::test]
+async fn a_byte_that_changes_on_the_way_is_sent_again() {
+    let setup = Setup::new().await;
+    for (txid, len) in [(1, 5000), (2, 20 * MIB)] {
+        setup.server.change_bytes(1);
+        assert_eq!(setup.put_file(txid, len).await.unwrap(), PutOutcome::Created);
+        assert_eq!(setup.read(txid).await.unwrap(), content(txid, len));
+    }
+    setup.server.change_bytes(1);
+    setup.store.put_document(&Key::Heartbeat, Bytes::from_static(b"{}")).await.unwrap();
+    setup.server.change_bytes(u32::MAX);
+    setup.put(3, 5000).await.unwrap_err();
+    assert!(setup.store.head(&key(3)).await.unwrap_err().is_not_found());
+}
+
+#[tokio::test]
+async fn a_bucket_that_asks_for_checksums_gets_them_unless_they_are_switched_off() {
+    let setup = Setup::new().await;
+    setup.server.ask_for_checksums();
+    setup.put(1, 5000).await.unwrap();
+    setup.put_file(2, 20 * MIB).await.unwrap();
+    setup.store.put_document(&Key::Heartbeat, Bytes::from_static(b"{}")).await.unwrap();
+
+    let options = S3Options {
+        endpoint: Some(setup.server.endpoint.clone()),
+        checksum: Some(UploadChecksum::None),
+        ..S3Options::default()
+    };
+    let url = setup.server.url("backups/web-2").parse().unwrap();
+    let access = Access { credentials: setup.server.credentials(), retry: impatient() };
+    let root = Root::open_with(&url, &options, access).await.unwrap();
+    let store = root.database("app").unwrap();
+    let error = store.put_ltx(&ltx(1), body(1, 5000), attributes(1)).await.unwrap_err();
+    assert!(error.to_string().contains("Content-MD5"), "{error}");
 }
 
 #[tokio::test]

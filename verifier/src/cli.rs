@@ -133,7 +133,7 @@ async fn drill(config: Config, arguments: Drill) -> anyhow::Result<Exit> {
     let given = S3Options {
         endpoint: arguments.endpoint,
         region: arguments.region,
-        force_path_style: None,
+        ..S3Options::default()
     };
     let progress: ShowProgress = Arc::new(|bytes| Bar::new(bytes));
     let verifier = Verifier::new(config, given, progress).await?;
@@ -161,7 +161,7 @@ async fn compact(config: Config, arguments: Compact) -> anyhow::Result<Exit> {
     let given = S3Options {
         endpoint: arguments.endpoint,
         region: arguments.region,
-        force_path_style: None,
+        ..S3Options::default()
     };
     let verifier = Verifier::new(config, given, Arc::new(|bytes| Bar::new(bytes))).await?;
     let task = CompactTask { databases: arguments.databases, deadline: None };

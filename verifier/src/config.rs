@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use replica::operator::{FriendlyDuration, load, usage};
-use replica::store::{RootUrl, S3Options};
+use replica::store::{RootUrl, S3Options, UploadChecksum};
 use serde::{Deserialize, Deserializer};
 
 /// What the variables begin with.
@@ -50,6 +50,8 @@ pub struct ReplicaConfig {
     pub region: Option<String>,
     /// Bucket in the path instead of the host name.
     pub force_path_style: Option<bool>,
+    /// What the store verifies an upload with: `md5`, or `none` for stores that refuse the header.
+    pub checksum: Option<UploadChecksum>,
 }
 
 /// `[ledger]`.
@@ -166,6 +168,7 @@ impl Config {
             endpoint: self.replica.endpoint.clone(),
             region: self.replica.region.clone(),
             force_path_style: self.replica.force_path_style,
+            checksum: self.replica.checksum,
         }
     }
 

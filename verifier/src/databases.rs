@@ -139,6 +139,7 @@ fn options_for(argument: &DatabaseArg, config: &Config, given: &S3Options) -> S3
             endpoint: given.endpoint.clone().or_else(|| config.replica.endpoint.clone()),
             region: given.region.clone().or_else(|| config.replica.region.clone()),
             force_path_style: given.force_path_style.or(config.replica.force_path_style),
+            checksum: given.checksum.or(config.replica.checksum),
         },
     }
 }

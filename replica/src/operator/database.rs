@@ -60,6 +60,7 @@ fn overlay(base: &S3Options, over: &S3Options) -> S3Options {
         endpoint: over.endpoint.clone().or_else(|| base.endpoint.clone()),
         region: over.region.clone().or_else(|| base.region.clone()),
         force_path_style: over.force_path_style.or(base.force_path_style),
+        checksum: over.checksum.or(base.checksum),
     }
 }
 

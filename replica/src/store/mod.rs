@@ -26,7 +26,7 @@ pub use error::StoreError;
 pub use file::FileStore;
 pub use key::{Chain, Key, LtxKey};
 pub use retry::RetryPolicy;
-pub use root::{Root, S3Options};
+pub use root::{Root, S3Options, UploadChecksum};
 pub use s3::S3Store;
 pub use url::RootUrl;
 pub use v03::{V03Generation, V03Key, V03Object, V03Part};

@@ -21,6 +21,19 @@ pub struct S3Options {
     pub region: Option<String>,
     /// `https://host/bucket/key` instead of `https://bucket.host/key`; on by default with `endpoint`.
     pub force_path_style: Option<bool>,
+    /// What the store verifies an upload with; [`UploadChecksum::Md5`] where nothing is said.
+    pub checksum: Option<UploadChecksum>,
+}
+
+/// What goes with an upload, so that the store verifies what it received.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UploadChecksum {
+    /// `Content-MD5`: a changed byte is refused. Buckets with Object Lock take nothing without one.
+    #[default]
+    Md5,
+    /// Nothing, for stores that refuse the header.
+    None,
 }
 
 /// What `[replica] url` names: the parent of every database's [`Store`].

@@ -2,7 +2,7 @@
 //!
 //! Invariants: an LTX object is written with `If-None-Match: *` (or, where the caller knows that the store
 //! does not guard, after a look that finds nothing) and never replaced; only the small documents are
-//! overwritten. Only this module and those below it name AWS SDK types.
+//! overwritten. An answer without an ETag is no store's: nothing is believed written or there because of one. Only this module and those below it name AWS SDK types.
 //!
 //! Does not promise that a store honours the condition (some ignore it: see [`Store::probe_guard`]), nor that a listing shows
 //! what was written a moment ago (AWS does; others may not).
@@ -10,6 +10,7 @@
 //! lifecycle rule for aborted uploads removes them.
 
 mod client;
+mod digest;
 mod failure;
 mod list;
 mod reader;
@@ -91,7 +92,9 @@ impl S3Store {
             .client
             .run(&call, || async {
                 let request = self.client.sdk().head_object().bucket(self.client.bucket());
-                request.key(&object).send().await.map_err(|error| Failure::of(&error))
+                let request = request.key(&object);
+                let head = request.send().await.map_err(|error| Failure::of(&error))?;
+                failure::taken(head.e_tag()).map(|()| head)
             })
             .await?;
         let checksum = head.metadata().and_then(|all| all.get(CHECKSUM_METADATA));
@@ -218,11 +221,16 @@ impl Store for S3Store {
     async fn put_document(&self, key: &Key, content: Bytes) -> Result<(), StoreError> {
         let object = self.object(key);
         let call = self.client.call(&object, Action::PUT, content.len() as u64);
+        let body = Body::Bytes(content.clone());
+        let md5 = digest::of(&body, 0..body.len(), self.client.checksum());
+        let md5 = md5.await.map_err(|failure| call.failed(failure, 1))?;
         self.client
             .run(&call, || async {
                 let request = self.client.sdk().put_object().bucket(self.client.bucket());
-                let request = request.key(&object).body(ByteStream::from(content.clone()));
-                request.send().await.map_err(|error| Failure::of(&error))
+                let request = request.key(&object).set_content_md5(md5.clone());
+                let request = request.body(ByteStream::from(content.clone()));
+                let output = request.send().await.map_err(|error| Failure::of(&error))?;
+                failure::taken(output.e_tag())
             })
             .await?;
         Ok(())

@@ -110,6 +110,9 @@ pub struct Report {
     pub other_host: Option<OtherHost>,
     /// The store ignores the condition that keeps two writers apart.
     pub unguarded: bool,
+    /// A write over an object was refused since the shipper started: nothing there can be overwritten.
+    #[serde(default)]
+    pub guarded: bool,
     /// What the write lock has cost.
     pub locks: LockCost,
     /// The last comparison of the live database with what was shipped.
@@ -156,6 +159,7 @@ impl Report {
             heartbeat_error: state.heartbeat_error,
             other_host: state.other_host,
             unguarded: state.unguarded,
+            guarded: state.guarded,
             locks: LockCost {
                 taken: state.locks.taken,
                 longest_seconds: state.locks.longest.as_secs_f64(),

@@ -18,20 +18,22 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::{error, warn};
 
-use crate::chain::LocalChain;
 use crate::chain::disk::SystemDisk;
 use crate::chain::open::Open;
 use crate::chain::roll_forward::{RollForwardError, roll_forward};
+use crate::chain::{LocalChain, SpoolFull};
 use crate::clock::Clock;
 use crate::config::{DatabaseConfig, HeartbeatConfig};
 use crate::ship::claims::{Claim, Claims};
+use crate::ship::database::attached::make_room;
 use crate::ship::engine::{Engine, Pace, hint};
 use crate::ship::heartbeat::Pulse;
 use crate::ship::notify::Watch;
 use crate::ship::seen;
-use crate::ship::status::Status;
+use crate::ship::status::{Phase, Status};
 use crate::ship::sync::Syncs;
 use crate::ship::turns::{Turn, Turns};
+use crate::ship::upload::{Attempt, Ended, Uploader};
 use crate::threads::blocking;
 use crate::wal::attach;
 use crate::wal::files::FileId;
@@ -336,10 +338,47 @@ impl Database {
         })
         .await?;
         self.left = left;
-        let mut engine = attached?;
+        let mut engine = match attached {
+            Err(error) if error.is::<SpoolFull>() => {
+                if let Some(ended) = self.relieve(&chain).await? {
+                    self.after(attached::why(Ok(ended)), chain, AGAIN.0).await?;
+                }
+                // There is room for the next try.
+                return Err(error);
+            }
+            attached => attached?,
+        };
         engine.remember(std::mem::take(&mut self.left));
         self.doubt = false;
         Ok(Attached { engine, chain, size, _claim: claim })
+    }
+
+    /// Uploads what waits where there is no room for what an attachment captures: nobody else does before it is attached.
+    /// What ended the chain, where something did.
+    async fn relieve(&self, chain: &Arc<LocalChain>) -> anyhow::Result<Option<Ended>> {
+        if make_room(chain.clone()).await.is_ok() {
+            return Ok(None);
+        }
+        self.status.attached(chain.page_size(), Phase::CatchingUp, chain);
+        let (_hurry, hurried) = watch::channel(true);
+        let mut uploader = Uploader::new(
+            self.store.clone(),
+            chain.clone(),
+            self.status.clone(),
+            self.config.sync_interval,
+            self.clock.clone(),
+            hurried,
+        );
+        loop {
+            match uploader.attempt().await {
+                Ok(Attempt::Uploaded(_)) => {}
+                Ok(Attempt::Nothing) => return Ok(None),
+                Ok(Attempt::Failed(error)) => {
+                    return Err(error).context("the spool is full, and cannot be uploaded");
+                }
+                Err(ended) => return Ok(Some(ended)),
+            }
+        }
     }
 
     /// Opens the chain, and reads back from the bucket what a crash took from it.

@@ -95,6 +95,8 @@ pub struct State {
     pub lost: Option<String>,
     /// The store ignores the condition that keeps two writers apart.
     pub unguarded: bool,
+    /// A write over an object was refused in this run.
+    pub guarded: bool,
     /// What the write lock has cost, all attachments together.
     pub locks: LockReport,
     /// What it had cost before the present attachment.
@@ -369,9 +371,16 @@ impl Status {
         state.spool_bytes = bytes;
     }
 
+    /// The store was found to refuse a key that is taken.
+    pub fn guarded(&self) {
+        self.lock().guarded = true;
+    }
+
     /// The store was found to ignore the condition that keeps two writers apart, or not.
     pub fn set_unguarded(&self, unguarded: bool) {
-        self.lock().unguarded = unguarded;
+        let mut state = self.lock();
+        state.unguarded = unguarded;
+        state.guarded &= !unguarded;
     }
 
     /// What was in the bucket cannot be restored; another generation begins.

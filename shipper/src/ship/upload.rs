@@ -114,6 +114,7 @@ pub struct Uploader {
     next_look: Instant,
     /// Looks that missed it.
     missed: u32,
+    found_again: bool,
 }
 
 impl Uploader {
@@ -140,6 +141,7 @@ impl Uploader {
             probed: false,
             next_look: Instant::now(),
             missed: 0,
+            found_again: false,
         }
     }
 
@@ -212,6 +214,9 @@ impl Uploader {
                 }
                 return Ok(Attempt::Failed(error));
             }
+        }
+        if let Err(error) = self.find_again(generation, &upload).await {
+            return Ok(Attempt::Failed(error));
         }
         self.probe(generation, &upload).await?;
         let (done, txid) = (upload.clone(), upload.txid);
@@ -381,6 +386,27 @@ impl Uploader {
         }
     }
 
+    /// Once: is what the store said it took there, under its key, with its size and its checksum?
+    async fn find_again(
+        &mut self,
+        generation: GenerationId,
+        upload: &Upload,
+    ) -> Result<(), StoreError> {
+        if self.found_again {
+            return Ok(());
+        }
+        let key: Key = ltx_key(generation, upload.txid).into();
+        let found = self.store.head(&key).await?;
+        let footer = &upload.entry.footer;
+        // A store of files keeps no checksum beside them.
+        let same = found.checksum.is_none_or(|checksum| checksum == footer.checksum);
+        if found.size != footer.size || !same {
+            return Err(StoreError::Changed { target: self.store.locate(&key), offset: 0 });
+        }
+        self.found_again = true;
+        Ok(())
+    }
+
     /// Once, with a small file: does the store really write a key only once?
     async fn probe(&mut self, generation: GenerationId, upload: &Upload) -> Result<(), Ended> {
         let small = upload.entry.footer.size <= PROBE_BYTES;
@@ -390,7 +416,10 @@ impl Uploader {
         let key = ltx_key(generation, upload.txid);
         let (body, attributes) = content(upload);
         match self.store.probe_guard(&key, body, attributes).await {
-            Ok(Guard::Guarded) => self.probed = true,
+            Ok(Guard::Guarded) => {
+                self.probed = true;
+                self.status.guarded();
+            }
             Ok(Guard::Unguarded) => {
                 self.probed = true;
                 self.unguarded().await?;

@@ -2,8 +2,11 @@
 
 use std::sync::{Arc, Mutex};
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, stream};
+use md5::{Digest, Md5};
 use s3s::access::{S3Access, S3AccessContext};
 use s3s::dto::{
     AbortMultipartUploadInput, AbortMultipartUploadOutput, CommonPrefix,
@@ -95,6 +98,24 @@ fn only_new(
     }
 }
 
+/// Refuses what does not have the checksum that came with it, and where the bucket asks for one, what has none.
+fn verify(state: &mut State, md5: Option<&str>, content: &Bytes) -> S3Result<()> {
+    let Some(expected) = md5 else {
+        let asked = state.asks_for_checksums;
+        let refused = s3_error!(InvalidRequest, "Content-MD5 HTTP header is required");
+        return if asked { Err(refused) } else { Ok(()) };
+    };
+    let mut received = content.to_vec();
+    if state.bytes_to_change > 0
+        && let Some(byte) = received.first_mut()
+    {
+        state.bytes_to_change -= 1;
+        *byte ^= 1;
+    }
+    let right = BASE64_STANDARD.encode(Md5::digest(&received)) == expected;
+    if right { Ok(()) } else { Err(s3_error!(BadDigest)) }
+}
+
 async fn read(body: Option<StreamingBlob>) -> S3Result<Bytes> {
     let mut content = BytesMut::new();
     let Some(mut body) = body else { return Ok(Bytes::new()) };
@@ -133,6 +154,7 @@ impl S3 for Backend {
             return Err(s3_error!(IncompleteBody));
         }
         let mut state = lock(&self.state);
+        verify(&mut state, input.content_md5.as_deref(), &content)?;
         if only_new && state.objects.get(&input.key).is_some() {
             return Err(s3_error!(PreconditionFailed));
         }
@@ -274,6 +296,7 @@ impl S3 for Backend {
             (Bytes::new(), count(input.body).await?)
         } else {
             let content = read(input.body).await?;
+            verify(&mut lock(&self.state), input.content_md5.as_deref(), &content)?;
             let size = content.len() as u64;
             (content, size)
         };

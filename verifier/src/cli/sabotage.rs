@@ -34,7 +34,7 @@ pub(super) async fn run(config: Config, arguments: Sabotage) -> anyhow::Result<E
     let given = S3Options {
         endpoint: arguments.endpoint,
         region: arguments.region,
-        force_path_style: None,
+        ..S3Options::default()
     };
     let verifier = Verifier::new(config, given, Arc::new(|bytes| Bar::new(bytes))).await?;
     let steps = Steps::new();

@@ -29,7 +29,7 @@ pub(super) async fn run(config: Config, arguments: Suggest) -> anyhow::Result<Ex
     let given = S3Options {
         endpoint: arguments.endpoint,
         region: arguments.region,
-        force_path_style: None,
+        ..S3Options::default()
     };
     let verifier = Verifier::new(config, given, Arc::new(|bytes| Bar::new(bytes))).await?;
     let survey = verifier.suggest(&arguments.database).await?;

@@ -164,7 +164,7 @@ impl Verifier {
             let options = S3Options {
                 endpoint: self.given.endpoint.clone().or(configured.endpoint),
                 region: self.given.region.clone().or(configured.region),
-                force_path_style: None,
+                ..S3Options::default()
             };
             let story = Story {
                 url,

@@ -20,7 +20,7 @@ use aws_sdk_s3::config::{
 };
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 
-use crate::store::{Access, Credentials, RetryPolicy, S3Options, StoreError};
+use crate::store::{Access, Credentials, RetryPolicy, S3Options, StoreError, UploadChecksum};
 
 use super::failure::{Action, Call, Failed, Failure};
 use super::resolver::Resolver;
@@ -41,6 +41,7 @@ struct Inner {
     sdk: aws_sdk_s3::Client,
     bucket: String,
     retry: RetryPolicy,
+    checksum: UploadChecksum,
 }
 
 impl fmt::Debug for Client {
@@ -72,7 +73,8 @@ impl Client {
             config = config.region(Region::new(REGION_WITH_ENDPOINT));
         }
         let sdk = aws_sdk_s3::Client::from_conf(config.build());
-        let inner = Inner { sdk, bucket: bucket.to_owned(), retry: access.retry };
+        let checksum = options.checksum.unwrap_or_default();
+        let inner = Inner { sdk, bucket: bucket.to_owned(), retry: access.retry, checksum };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -86,6 +88,10 @@ impl Client {
 
     pub(super) fn retry(&self) -> &RetryPolicy {
         &self.inner.retry
+    }
+
+    pub(super) fn checksum(&self) -> UploadChecksum {
+        self.inner.checksum
     }
 
     /// A key with its bucket, for messages.

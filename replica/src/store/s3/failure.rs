@@ -169,6 +169,16 @@ impl fmt::Display for Failure {
     }
 }
 
+/// Every S3 store names an object's ETag where it wrote or has one; a portal or a proxy that answers in its place does not.
+pub(super) fn taken(etag: Option<&str>) -> Result<(), Failure> {
+    if etag.is_some_and(|etag| !etag.is_empty()) {
+        return Ok(());
+    }
+    let text = "the answer bears no ETag, so it is not an object store's\n\
+                HINT: what answers at this address? A login page, or a proxy in between?";
+    Err(Failure::transient(text.to_owned()))
+}
+
 /// An operation that failed for good, or too often.
 #[derive(Debug)]
 pub(super) struct Failed {
@@ -222,7 +232,9 @@ fn classify(status: u16, code: &str, bucket_region: Option<&str>) -> Kind {
             act(&format!("set region to {region}"))
         }
         (_, "ExpiredToken" | "InvalidToken" | "TokenRefreshRequired") => Kind::Denied,
-        (_, "RequestTimeout" | "SlowDown" | "Throttling" | "IncompleteBody") => Kind::Transient,
+        (_, "RequestTimeout" | "SlowDown" | "Throttling" | "IncompleteBody" | "BadDigest") => {
+            Kind::Transient
+        }
         (404, _) => Kind::NotFound,
         (412, _) => Kind::Exists,
         (409, _) => Kind::Conflict,

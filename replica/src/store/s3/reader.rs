@@ -14,7 +14,7 @@ use crate::store::retry::Budget;
 use crate::store::{ObjectReader, StoreError};
 
 use super::client::Client;
-use super::failure::{Action, Call, Failed, Failure, Kind};
+use super::failure::{Action, Call, Failed, Failure, Kind, taken};
 use super::unsigned;
 
 /// Bytes after which a connection has earned its retries back.
@@ -73,7 +73,8 @@ impl S3Reader {
                 let request = self.client.sdk().get_object().bucket(self.client.bucket());
                 let request = request.key(&self.call.key).set_if_match(self.etag.clone());
                 let request = request.set_range(range.clone());
-                request.send().await.map_err(|error| Failure::of(&error))
+                let output = request.send().await.map_err(|error| Failure::of(&error))?;
+                taken(output.e_tag()).map(|()| output)
             })
             .await
     }

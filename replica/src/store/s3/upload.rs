@@ -1,6 +1,6 @@
 //! Writing an LTX object exactly once, in one request or in parts.
 //!
-//! Invariants: success means that the object under this key has our size and checksum; nothing is
+//! Invariants: what is sent bears its checksum, which the store verifies; success means that the object under this key has our size and checksum; nothing is
 //! ever replaced; a file is streamed from disk, no part of it is in memory whole; parts of an upload
 //! that failed are removed again (unless the store cannot be reached: the bucket's lifecycle rule).
 
@@ -10,8 +10,8 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use crate::store::{Body, Guard, Key, LtxAttributes, ObjectInfo, PutOutcome, Store, StoreError};
 
-use super::failure::{Action, Failed, Failure, Kind};
-use super::{CHECKSUM_METADATA, S3Store, TIMESTAMP_METADATA};
+use super::failure::{Action, Call, Failed, Failure, Kind, taken};
+use super::{CHECKSUM_METADATA, S3Store, TIMESTAMP_METADATA, digest};
 
 const MIB: u64 = 1024 * 1024;
 /// Above this, an object goes up in parts, bytes.
@@ -169,6 +169,7 @@ impl Upload<'_> {
     async fn in_one_request(&self) -> Result<(), Failed> {
         let client = &self.store.client;
         let call = client.call(&self.object, Action::PUT, self.body.len());
+        let md5 = self.digest(&call, 0, self.body.len()).await?;
         client
             .run(&call, || async {
                 let body = self.bytes(0, self.body.len()).await?;
@@ -176,8 +177,11 @@ impl Upload<'_> {
                 let request = request
                     .metadata(TIMESTAMP_METADATA, self.timestamp())
                     .metadata(CHECKSUM_METADATA, self.checksum());
-                let request = request.set_if_none_match(self.only_new()).body(body);
-                request.send().await.map_err(|error| self.conditional(Failure::of(&error)))
+                let request = request.set_if_none_match(self.only_new());
+                let request = request.set_content_md5(md5.clone()).body(body);
+                let sent = request.send().await;
+                let output = sent.map_err(|error| self.conditional(Failure::of(&error)))?;
+                taken(output.e_tag())
             })
             .await?;
         Ok(())
@@ -225,12 +229,15 @@ impl Upload<'_> {
     ) -> Result<CompletedPart, Failed> {
         let client = &self.store.client;
         let call = client.call(&self.object, Action::PUT, len);
+        let md5 = self.digest(&call, offset, len).await?;
         let output = client
             .run(&call, || async {
                 let body = self.bytes(offset, len).await?;
                 let request = client.sdk().upload_part().bucket(client.bucket()).key(&self.object);
-                let request = request.upload_id(id).part_number(number).body(body);
-                request.send().await.map_err(|error| Failure::of(&error))
+                let request = request.upload_id(id).part_number(number);
+                let request = request.set_content_md5(md5.clone()).body(body);
+                let output = request.send().await.map_err(|error| Failure::of(&error))?;
+                taken(output.e_tag()).map(|()| output)
             })
             .await?;
         let part = CompletedPart::builder().part_number(number);
@@ -247,7 +254,9 @@ impl Upload<'_> {
                 let request = request.key(&self.object).upload_id(id);
                 let request =
                     request.set_if_none_match(self.only_new()).multipart_upload(parts.clone());
-                request.send().await.map_err(|error| self.conditional(Failure::of(&error)))
+                let sent = request.send().await;
+                let output = sent.map_err(|error| self.conditional(Failure::of(&error)))?;
+                taken(output.e_tag())
             })
             .await?;
         Ok(())
@@ -272,6 +281,12 @@ impl Upload<'_> {
                 "parts of a failed upload stay until the bucket's lifecycle rule removes them"
             ),
         }
+    }
+
+    async fn digest(&self, call: &Call, offset: u64, len: u64) -> Result<Option<String>, Failed> {
+        let checksum = self.store.client.checksum();
+        let digest = digest::of(self.body, offset..offset + len, checksum).await;
+        digest.map_err(|failure| call.failed(failure, 1))
     }
 
     /// A range of the body, read anew for each attempt.

@@ -116,7 +116,8 @@ async fn clock(store: &Arc<dyn Store>, heartbeat: &Heartbeat, findings: &mut Fin
 /// Only a write tells: the running shipper's.
 fn writes(store: &Arc<dyn Store>, report: Option<&Report>, findings: &mut Findings) {
     let url = store.url();
-    let Some(report) = report.filter(|report| report.txid.is_some()) else {
+    let wrote = |report: &&Report| report.synced_at.is_some() && report.heartbeat_error.is_none();
+    let Some(report) = report.filter(wrote) else {
         findings.ok(format!(
             "{url}: whether it can be written is not tried here; `shipper status` tells once the shipper runs"
         ));
@@ -128,8 +129,12 @@ fn writes(store: &Arc<dyn Store>, report: Option<&Report>, findings: &mut Findin
             "{url}: the store ignores If-None-Match: nothing keeps a second writer apart\n\
              HINT: use a store that honours conditional writes, or make sure that only this shipper writes there"
         ));
-    } else {
+    } else if report.guarded {
         findings.ok(format!("{url}: what is there cannot be overwritten (conditional writes)"));
+    } else {
+        findings.ok(format!(
+            "{url}: whether what is there can be overwritten is found out with the first small upload after a start"
+        ));
     }
 }
 

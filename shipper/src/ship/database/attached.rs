@@ -312,7 +312,7 @@ impl Driver {
 }
 
 /// Why a database whose uploads ended is not shipped any more.
-fn why(ended: Result<Ended, JoinError>) -> End {
+pub(super) fn why(ended: Result<Ended, JoinError>) -> End {
     match ended {
         Ok(ended @ (Ended::OtherWriter(_) | Ended::Superseded { .. })) => {
             End::NewGeneration(format!("{:#}", anyhow::Error::new(ended)))
@@ -326,7 +326,7 @@ fn why(ended: Result<Ended, JoinError>) -> End {
 }
 
 /// Merges everything that waits; an error where that is still too much.
-async fn make_room(chain: Arc<LocalChain>) -> anyhow::Result<()> {
+pub(super) async fn make_room(chain: Arc<LocalChain>) -> anyhow::Result<()> {
     blocking(move || {
         chain.compact(true)?;
         Ok(chain.check_room()?)
