@@ -18,9 +18,12 @@ use shipper::chain::roll_forward::{RollForwardError, roll_forward};
 use shipper::chain::{LocalChain, Upload};
 use shipper::clock::SystemClock;
 use shipper::ship::engine::{Engine, Pace};
+use shipper::ship::status::{Phase, Status};
 use shipper::ship::sweep::Goal;
+use shipper::ship::upload::{Attempt, Ended, Uploader};
 use shipper::wal::attach;
 use tokio::runtime::Runtime;
+use tokio::sync::watch;
 
 use crate::memory_store::{Condition, MemoryStore};
 use crate::writer;
@@ -156,6 +159,19 @@ impl Shipped {
         self.put(&upload);
         self.chain().uploaded(&upload).unwrap();
         Some(upload.txid.get())
+    }
+
+    /// What the real uploader's first try comes to, and what it told.
+    #[must_use]
+    pub fn attempt(&self) -> (Result<Attempt, Ended>, Arc<Status>) {
+        let (chain, status) = (self.chain().clone(), Arc::new(Status::new()));
+        status.attached(chain.page_size(), Phase::CatchingUp, &chain);
+        let (_hurry, hurried) = watch::channel(true);
+        let store: Arc<dyn Store> = Arc::new(self.store.clone());
+        let clock = Arc::new(SystemClock);
+        let mut uploader =
+            Uploader::new(store, chain, status.clone(), Duration::ZERO, clock, hurried);
+        (self.runtime.block_on(uploader.attempt()), status)
     }
 
     /// Commits, captures and uploads.

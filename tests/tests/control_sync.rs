@@ -5,13 +5,14 @@
 use std::fs;
 use std::path::Path;
 use std::process::Output;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rusqlite::Connection;
 use seaworthy_tests::process::Process;
 use seaworthy_tests::s3_server::S3Server;
 use seaworthy_tests::shipping::{Shipping, same_rows};
 use seaworthy_tests::writer::{self, Writer};
+use serde_json::Value;
 
 fn commit(path: &Path, name: &str) {
     let mut db = Connection::open(path).unwrap();
@@ -341,4 +342,106 @@ fn a_receipt_that_wants_a_repair_ends_its_own_generation_only() {
     shipping.sync(&[]).unwrap();
     assert_eq!(generation(), new, "the receipt names another one");
     shipper.stop().unwrap();
+}
+
+/// The state directory is lost, the server goes on, and is lost right after the next acknowledgement.
+#[test]
+fn a_new_generation_is_the_latest_once_it_is_acknowledged() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    let shipping = Shipping::to_files(directory.path());
+    writer::create(&at("app.db"), 4096, 100).unwrap();
+    let shipper = shipping.start(&[("app", &at("app.db"))], "1h").unwrap();
+    shipping.sync(&["app"]).unwrap();
+    let first = heartbeat(directory.path());
+    lost(shipper);
+    fs::remove_dir_all(at("state")).unwrap();
+    commit(&at("app.db"), "after the loss");
+    let shipper = shipping.start(&[("app", &at("app.db"))], "1h").unwrap();
+    shipping.sync(&["app"]).unwrap();
+    lost(shipper);
+    let second = heartbeat(directory.path());
+    assert_ne!(first["generation"], second["generation"], "it is named before it is acknowledged");
+    shipping.restore("app", &at("copy.db")).unwrap();
+    same_rows(&at("copy.db"), &at("app.db")).unwrap();
+}
+
+/// By the headers' times, which is all that a store of files has.
+#[test]
+fn a_new_generation_is_the_latest_although_the_clock_went_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    let shipping = Shipping::to_files(directory.path());
+    writer::create(&at("app.db"), 4096, 100).unwrap();
+    let shipper = shipping.start(&[("app", &at("app.db"))], "1h").unwrap();
+    shipping.sync(&["app"]).unwrap();
+    lost(shipper);
+    fs::remove_dir_all(at("state")).unwrap();
+    // An hour ago the clock was an hour ahead.
+    let ahead = SystemTime::now() + Duration::from_secs(3600);
+    let mut beat = heartbeat(directory.path());
+    beat["written_at"] = jiff::Timestamp::try_from(ahead).unwrap().to_string().into();
+    let path = at("replica/app/heartbeat.json");
+    fs::write(&path, beat.to_string()).unwrap();
+    fs::File::options().write(true).open(&path).unwrap().set_modified(ahead).unwrap();
+    let mut shipper = shipping.start(&[("app", &at("app.db"))], "1h").unwrap();
+    commit(&at("app.db"), "behind the snapshot");
+    shipping.sync(&["app"]).unwrap();
+    shipper.stop().unwrap();
+    let generation = heartbeat(directory.path())["generation"].as_str().unwrap().to_owned();
+    let snapshot = format!("replica/app/{generation}/ltx/9/{0:016x}-{0:016x}.ltx", 1);
+    let modified = fs::metadata(at(&snapshot)).unwrap().modified().unwrap();
+    assert!(modified >= ahead - Duration::from_millis(1), "{modified:?} is before {ahead:?}");
+}
+
+#[test]
+fn a_heartbeat_that_cannot_be_written_is_told_and_holds_nothing_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    let shipping = Shipping::to_files(directory.path());
+    writer::create(&at("app.db"), 4096, 100).unwrap();
+    // No file takes the place of a directory.
+    fs::create_dir_all(at("replica/app/heartbeat.json/taken")).unwrap();
+    let mut shipper = shipping.start(&[("app", &at("app.db"))], "1h").unwrap();
+    shipping.sync(&["app"]).unwrap();
+    shipper
+        .until(|| {
+            let told = shipping.status(0).unwrap();
+            told["databases"][0]["heartbeat_error"].is_string()
+        })
+        .unwrap();
+    shipper.stop().unwrap();
+    assert!(shipper.output().contains("write heartbeat"), "{}", shipper.output());
+}
+
+#[test]
+fn another_host_that_ships_the_same_is_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    let shipping = Shipping::to_files(directory.path());
+    writer::create(&at("app.db"), 4096, 100).unwrap();
+    let mut shipper = shipping.start(&[("app", &at("app.db"))], "1h").unwrap();
+    shipping.sync(&["app"]).unwrap();
+    assert!(heartbeat(directory.path())["other_host"].is_null());
+    shipper.stop().unwrap();
+    let mut beat = heartbeat(directory.path());
+    beat["host"] = "web-2".into();
+    fs::write(at("replica/app/heartbeat.json"), beat.to_string()).unwrap();
+    let mut shipper = shipping.start(&[("app", &at("app.db"))], "1h").unwrap();
+    shipper.until(|| heartbeat(directory.path())["other_host"]["host"] == "web-2").unwrap();
+    let told = shipping.status(0).unwrap();
+    assert_eq!(told["databases"][0]["other_host"]["host"], "web-2", "{told}");
+    shipping.sync(&["app"]).unwrap();
+    shipper.stop().unwrap();
+    assert!(
+        shipper.output().contains("another host shipped this database"),
+        "{}",
+        shipper.output()
+    );
+}
+
+/// The last heartbeat; nothing while there is none.
+fn heartbeat(directory: &Path) -> Value {
+    let text = fs::read(directory.join("replica/app/heartbeat.json")).unwrap_or_default();
+    serde_json::from_slice(&text).unwrap_or_default()
 }

@@ -111,6 +111,30 @@ fn an_old_state_directory() {
     assert_eq!(states.last().unwrap().count, commits);
 }
 
+/// It is put back after another generation began: the old one does not go on.
+#[test]
+fn an_old_state_directory_after_a_later_generation() {
+    let scene = Scene::new(4096, 0).unwrap();
+    let mut shipper = scene.start().unwrap();
+    scene.work(&["pause_us=500"]).unwrap();
+    scene.shipping.sync(&[]).unwrap();
+    shipper.kill().unwrap();
+    std::fs::rename(scene.at("state"), scene.at("old")).unwrap();
+    let mut shipper = scene.start().unwrap();
+    scene.work(&["pause_us=500"]).unwrap();
+    scene.shipping.sync(&[]).unwrap();
+    shipper.kill().unwrap();
+    std::fs::remove_dir_all(scene.at("state")).unwrap();
+    std::fs::rename(scene.at("old"), scene.at("state")).unwrap();
+    let mut shipper = scene.start().unwrap();
+    scene.shipping.sync(&[]).unwrap();
+    let states = scene.finish(&mut shipper).unwrap();
+    in_commit_order(&states).unwrap();
+    let said = shipper.output();
+    assert!(said.contains("which began after this machine's own"), "{said}");
+    assert_eq!(generations(&states).len(), 3, "the first one did not go on: {said}");
+}
+
 /// A disk is cloned while the shipper is down and the application goes on; then both machines go on. (Of a shipper that
 /// runs while the disk is cloned, the clone may win the generation: docs/FAULTS.md.)
 #[test]

@@ -11,6 +11,7 @@ use seaworthy_tests::shipped::Shipped;
 use shipper::chain::disk::{Change, Disk};
 use shipper::chain::roll_forward::RollForwardError;
 use shipper::ship::sweep::Goal;
+use shipper::ship::upload::{Attempt, Ended};
 
 /// Changes the index's entry of a page, as a torn write does.
 fn tear(sums: &Path, page: usize) {
@@ -327,4 +328,31 @@ fn what_was_merged_while_waiting_goes_on_after_a_restart() {
     assert_eq!(shipped.chain().backlog().0, 1);
     assert_eq!(shipped.upload(), Some(2));
     shipped.settle();
+}
+
+#[test]
+fn a_frozen_file_that_was_there_already_vouches_for_nothing_behind_it() {
+    let mut shipped = Shipped::new();
+    shipped.commit();
+    shipped.capture();
+    shipped.chain().next_upload().unwrap();
+    let stale = shipped.saved();
+    assert_eq!(shipped.upload(), Some(2));
+    assert_eq!(shipped.ship(), 3);
+    shipped.fall_back_to(&stale);
+    shipped.restart();
+    let (outcome, told) = shipped.attempt();
+    assert!(matches!(outcome, Err(Ended::Stale(_))), "{outcome:?}");
+    assert_eq!(told.durable_capture(), None, "a sync would be answered for it");
+    // Where nothing is behind it, it counts.
+    assert_eq!(shipped.read_back().unwrap(), 1);
+    shipped.restart();
+    shipped.settle();
+    shipped.commit();
+    shipped.capture();
+    let upload = shipped.chain().next_upload().unwrap().unwrap();
+    shipped.put(&upload);
+    let (outcome, told) = shipped.attempt();
+    assert!(matches!(outcome, Ok(Attempt::Uploaded(txid)) if txid == upload.txid), "{outcome:?}");
+    assert!(told.durable_capture().is_some());
 }
