@@ -162,7 +162,6 @@ impl Shipped {
     }
 
     /// What the real uploader's first try comes to, and what it told.
-    #[must_use]
     pub fn attempt(&self) -> (Result<Attempt, Ended>, Arc<Status>) {
         let (chain, status) = (self.chain().clone(), Arc::new(Status::new()));
         status.attached(chain.page_size(), Phase::CatchingUp, &chain);

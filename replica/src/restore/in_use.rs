@@ -64,6 +64,8 @@ pub(super) fn users(files: &[PathBuf]) -> io::Result<Option<String>> {
 }
 
 /// The process that has a lock on any part of a file: 0 or less where it cannot be named.
+// The constants are small; their type in the structure is the system's.
+#[allow(clippy::cast_possible_truncation)]
 fn lock_on(file: &File) -> io::Result<Option<i32>> {
     let mut lock = libc::flock {
         l_type: libc::F_WRLCK as libc::c_short,

@@ -123,12 +123,7 @@ pub(super) fn sort(lived: &mut [Lived], kept: bool, beat: Option<&Heartbeat>) ->
 
 /// The chains that were alive at once with `chosen`, as far as they were by `until`: the one that began first was written to
 /// after the other one had begun. Two hosts ship under one name, or a copy of one does: each has what the other has not.
-pub(super) fn rivals<'a>(
-    lived: &'a [Lived],
-    chosen: Chain,
-    kept: bool,
-    until: Timestamp,
-) -> Vec<&'a Lived> {
+pub(super) fn rivals(lived: &[Lived], chosen: Chain, kept: bool, until: Timestamp) -> Vec<&Lived> {
     let Some(this) = lived.iter().find(|chain| chain.chain() == chosen) else { return Vec::new() };
     let others = lived.iter().filter(|other| {
         other.chain() != chosen
