@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use replica::format::{GenerationId, Txid};
-use replica::store::{Body, Guard, Key, LtxAttributes, PutOutcome, Store, StoreError};
+use replica::store::{Body, Guard, Key, LtxAttributes, ObjectInfo, PutOutcome, Store, StoreError};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
@@ -287,6 +287,7 @@ impl Uploader {
         if let Some(generation) = self.chain.generation() {
             if !self.started {
                 self.look_back(generation).await?;
+                self.look_at_the_first(generation).await?;
                 self.started = true;
             }
             self.look_ahead(generation).await?;
@@ -346,6 +347,26 @@ impl Uploader {
         Ok(())
     }
 
+    /// A generation that an earlier run named and that has nothing durable, as far as is known here, may have its snapshot in
+    /// the bucket: a store that ignores the condition of a PUT would let another one be written over it.
+    async fn look_at_the_first(&self, generation: GenerationId) -> Result<(), Start> {
+        if self.chain.durable_state().is_some() || self.chain.is_frozen() {
+            return Ok(());
+        }
+        let key: Key = ltx_key(generation, Txid::FIRST).into();
+        match self.store.head(&key).await {
+            Ok(found) => Err(self.ahead(&key, &found)),
+            // Without the right to list, 403 is how a missing object is answered; the PUT tells the rest.
+            Err(error) if error.is_not_found() || error.is_denied() => Ok(()),
+            Err(error) => Err(Start::Failed(error)),
+        }
+    }
+
+    fn ahead(&self, key: &Key, found: &ObjectInfo) -> Start {
+        let object = self.store.locate(key);
+        Start::Ended(Ended::Stale(format!("{object} exists ({} bytes)", found.size)))
+    }
+
     /// Until the chain is known to be where this machine believes it to be, the key of the next TXID must be free.
     /// Where a file for it is frozen, sending that tells, too.
     async fn look_ahead(&mut self, generation: GenerationId) -> Result<(), Start> {
@@ -365,11 +386,7 @@ impl Uploader {
                 return Ok(());
             }
         };
-        Err(Start::Ended(Ended::Stale(format!(
-            "{} exists ({} bytes)",
-            self.store.locate(&key),
-            found.size
-        ))))
+        Err(self.ahead(&key, &found))
     }
 
     async fn put(
