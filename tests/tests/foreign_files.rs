@@ -79,6 +79,58 @@ fn a_file_longer_than_its_database() {
     assert!(detail.contains("are not the database's: page 1 counts "), "{detail}");
 }
 
+/// With all stopped nothing but the database is left, as SQLite leaves it: a copy put back is what the application finds.
+/// A start that finds what the stop left goes on with it; one that does not, catches up.
+#[test]
+fn stopped_cleanly_it_is_left_as_sqlite_leaves_it() {
+    const CAUGHT_UP: &str = "caught up with the source";
+    let scene = Scene::new(4096, 0).unwrap();
+    let kept = scene.at("kept.db");
+    fs::copy(&scene.source, &kept).unwrap();
+    let mut commits = 0;
+    for round in 0..3 {
+        let mut shipper = scene.start().unwrap();
+        // In the first round the application stops before the shipper, in the others it does not begin.
+        if round == 0 {
+            commits += scene.work(&[]).unwrap();
+        }
+        scene.shipping.sync(&[]).unwrap();
+        shipper.stop().unwrap();
+        let left: Vec<bool> = ["-wal", "-shm"].map(|suffix| scene.beside(suffix).exists()).to_vec();
+        assert_eq!(left, [false, false], "round {round}: {}", shipper.output());
+        assert!(!shipper.output().contains(CAUGHT_UP), "round {round}: {}", shipper.output());
+    }
+    // What is committed between the start of the application and that of the shipper comes next in the WAL, too.
+    let application = Application::start(&scene.source, &["pause_us=50000"]).unwrap();
+    std::thread::sleep(TURN);
+    let mut shipper = scene.start().unwrap();
+    scene.shipping.sync(&[]).unwrap();
+    // It is connected: its WAL stays.
+    shipper.stop().unwrap();
+    assert!(scene.beside("-wal").exists(), "{}", shipper.output());
+    assert!(!shipper.output().contains(CAUGHT_UP), "{}", shipper.output());
+    let mut shipper = scene.start().unwrap();
+    commits += application.stop().unwrap().commits;
+    let states = scene.finish(&mut shipper).unwrap();
+    assert_eq!(states.last().unwrap().count, commits);
+
+    // Another file in its place, is not taken for it.
+    fs::copy(&kept, &scene.source).unwrap();
+    bank::Ledger::default().check(&scene.source).unwrap();
+    assert_eq!(bank::count(&scene.source).unwrap(), 0);
+    let mut shipper = scene.start().unwrap();
+    scene.until_shipped(&mut shipper).unwrap();
+    let states = scene.finish(&mut shipper).unwrap();
+    assert_eq!(states.last().unwrap().count, 0);
+    assert!(shipper.output().contains(CAUGHT_UP), "{}", shipper.output());
+    // Nor is what an application wrote and closed while the shipper was away.
+    let commits = scene.work(&[]).unwrap();
+    let mut shipper = scene.start().unwrap();
+    let states = scene.finish(&mut shipper).unwrap();
+    assert_eq!(states.last().unwrap().count, commits);
+    assert!(shipper.output().contains(CAUGHT_UP), "{}", shipper.output());
+}
+
 #[test]
 fn copied_elsewhere_while_it_is_written() {
     let scene = Scene::new(4096, 0).unwrap();

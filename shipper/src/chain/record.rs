@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::chain::disk::{Change, Disk};
 use crate::chain::entry::End;
 use crate::chain::framed;
+use crate::wal::rest::Rest;
 
 const SLOT: usize = 4096;
 /// Runs whose uploads are known as ours.
@@ -73,6 +74,9 @@ pub struct Record {
     pub confirmed: Option<Txid>,
     /// The TXID at which the durable index was last forced to the disk: it may be torn in what came after.
     pub index_forced: Option<Txid>,
+    /// What the source's file was when it was left without a WAL, and the TXID that it was then.
+    #[serde(default)]
+    pub rest: Option<(Txid, Rest)>,
     /// Whether the store takes a key twice, so that nothing but a look keeps two writers apart.
     #[serde(default)]
     pub unguarded: bool,
@@ -94,6 +98,7 @@ impl Record {
             durable: None,
             confirmed: None,
             index_forced: None,
+            rest: None,
             unguarded: false,
             found: false,
         }

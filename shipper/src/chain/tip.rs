@@ -10,6 +10,7 @@ use crate::chain::record::Durable;
 use crate::chain::spool::entry_path;
 use crate::chain::sums::PageSums;
 use crate::chain::{LocalChain, SpoolFull};
+use crate::wal::rest::Rest;
 
 /// The capturing end.
 #[derive(Debug)]
@@ -168,6 +169,29 @@ impl LocalChain {
             })?;
         }
         Ok(())
+    }
+
+    /// Notes that the source was left at rest, in the state that the bucket has.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn note_rest(&self, rest: Rest) -> anyhow::Result<()> {
+        self.change_record(|record| {
+            record.rest = record.durable.map(|durable| (durable.txid, rest))
+        })
+    }
+
+    /// What the source's file is if it still is in the tip's state; unknown where the tip is another than when it was left.
+    #[must_use]
+    pub fn rest(&self) -> Option<Rest> {
+        if self.backlog().0 > 0 {
+            return None;
+        }
+        let record = &self.record().record;
+        record
+            .rest
+            .filter(|(txid, _)| record.durable.is_some_and(|durable| durable.txid == *txid))
+            .map(|(_, rest)| rest)
     }
 
     /// The place in the WAL proves nothing any more: what differs must be caught up.

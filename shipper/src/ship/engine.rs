@@ -4,6 +4,7 @@
 //! Each [`Engine::step`] does what is due and says when the next one is. Nothing is lost if a step comes
 //! late or fails: the held transaction keeps the WAL until the next one.
 
+mod close;
 mod scrub;
 mod wal_size;
 
@@ -15,7 +16,7 @@ use anyhow::Context;
 use jiff::Timestamp;
 use replica::documents::ScrubReport;
 use replica::format::PageSize;
-use replica::format::wal::{Position, frame_size};
+use replica::format::wal::{Position, WalChecksum, frame_size};
 
 use crate::chain::reserve::{NoRoom, is_out_of_room};
 use crate::chain::{LocalChain, SpoolFull};
@@ -29,6 +30,7 @@ use crate::wal::hold::Hold;
 use crate::wal::index_file::IndexFile;
 use crate::wal::openers::{LeftBehind, Openers};
 use crate::wal::reader::WalReader;
+use crate::wal::rest::Rest;
 use crate::wal::sqlite::{self, Mark};
 
 /// Pause between hand-overs (and tries without the lock) while the WAL is not fully backfilled.
@@ -159,6 +161,16 @@ impl Engine {
             && wal.holds(position)?
         {
             continued = Some(Mark { position, page_count });
+        }
+        if continued.is_none()
+            && let Some((page_count, _)) = known
+            && let Some(rest) = chain.rest()
+            && Rest::of(openers.database()).is_ok_and(|now| now == rest)
+            && !wal.was_restarted()?
+        {
+            // Nobody wrote to the file since it was left without a WAL, so whatever the present WAL holds comes next.
+            let (salts, checksum) = (mark.position.salts, WalChecksum::default());
+            continued = Some(Mark { position: Position { salts, frame: 0, checksum }, page_count });
         }
         let from = continued.unwrap_or(mark);
         let mut capture = Capture::new(

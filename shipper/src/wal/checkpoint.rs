@@ -150,6 +150,16 @@ impl Checkpointer {
         Ok(Some(value))
     }
 
+    /// Closes its connections. Where nobody else has the database open, the last one removes the WAL.
+    ///
+    /// # Errors
+    /// Those of SQLite.
+    pub fn close(self) -> rusqlite::Result<()> {
+        let Self { connection, lock, .. } = self;
+        drop(lock);
+        sqlite::close_and_remove_wal(connection)
+    }
+
     /// Whether the files are still those that are open.
     #[must_use]
     pub fn files(&self) -> &Arc<Files> {

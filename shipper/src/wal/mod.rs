@@ -7,6 +7,7 @@
 //! - [`files`]: whether the files are still those that we have open.
 //! - [`openers`]: who else has them open.
 //! - [`index_file`]: an index that is cut short under us ends an attachment, not the process.
+//! - [`rest`]: what the database was when nobody had it open.
 //! - [`checkpoint`]: how the WAL is kept small.
 //!
 //! *Invariant*: while a [`hold::Hold`] exists, no frame after the captured [position](replica::format::wal::Position) can be overwritten.
@@ -19,4 +20,5 @@ pub mod hold;
 pub mod index_file;
 pub mod openers;
 pub mod reader;
+pub mod rest;
 pub mod sqlite;

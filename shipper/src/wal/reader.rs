@@ -18,6 +18,8 @@ use crate::wal::sqlite::Mark;
 
 /// Bytes read at a time.
 const CHUNK: usize = 256 << 10;
+/// Where the header counts how often it was begun anew.
+const RESTARTS_AT: u64 = 12;
 
 /// The WAL of a database.
 #[derive(Debug)]
@@ -153,6 +155,19 @@ impl WalReader {
     /// A failing read.
     pub fn page(&self, number: u32, page: &mut [u8]) -> anyhow::Result<()> {
         self.read_at(page, frame_offset(number, self.page_size) + FRAME_HEADER_SIZE as u64)
+    }
+
+    /// Whether it was begun anew since it was made, so that what it held first is gone: SQLite counts that in its header.
+    ///
+    /// # Errors
+    /// A failing read.
+    pub fn was_restarted(&self) -> anyhow::Result<bool> {
+        if self.file_size()? == 0 {
+            return Ok(false);
+        }
+        let mut count = [0; 4];
+        self.read_at(&mut count, RESTARTS_AT)?;
+        Ok(count != [0; 4])
     }
 
     fn header(&self) -> anyhow::Result<WalHeader> {

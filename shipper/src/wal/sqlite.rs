@@ -94,6 +94,15 @@ pub fn open(path: &Path) -> rusqlite::Result<Connection> {
     Ok(db)
 }
 
+/// Closes a connection as any other program does: if it is the last one, it backfills what is left and removes the WAL.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn close_and_remove_wal(db: Connection) -> rusqlite::Result<()> {
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
+    db.close().map_err(|(_, error)| error)
+}
+
 /// Gives back the 48 KiB that a connection keeps for small allocations: ours make few, and there are five to a database.
 #[allow(unsafe_code)]
 fn without_lookaside(db: &Connection) -> rusqlite::Result<()> {

@@ -200,7 +200,8 @@ impl Shipper {
     /// Those of the file system.
     pub fn stop(self) -> Result<()> {
         let Self { engine, uploader, chain, .. } = self;
-        drop((engine, uploader));
+        engine.close().1?;
+        drop(uploader);
         chain.force()
     }
 

@@ -86,6 +86,7 @@ impl Database {
             match tokio::time::timeout_at(by, driver.finish(&mut uploads)).await {
                 Ok(Ok(())) => {
                     info!("stopped, everything is in the bucket");
+                    self.close(&mut driver).await;
                     self.last_heartbeat().await;
                     self.syncs.captured(0);
                     self.syncs.durable(u64::MAX, Instant::now());
@@ -112,6 +113,22 @@ impl Database {
         let pulse = self.pulse();
         if tokio::time::timeout(LAST_HEARTBEAT, pulse.write()).await.is_err() {
             warn!("write the last heartbeat: out of time");
+        }
+    }
+
+    /// Leaves the database without a WAL, where nobody else has it open.
+    async fn close(&mut self, driver: &mut Driver) {
+        let Some(engine) = driver.engine.take() else { return };
+        let closing = blocking(move || engine.close());
+        match told_if_it_hangs(&self.status, &mut None, closing).await {
+            Ok((left, noted)) => {
+                self.left = left;
+                if let Err(error) = noted {
+                    // The next start compares every page.
+                    warn!("close the database: {error:#}");
+                }
+            }
+            Err(error) => warn!("close the database: {error:#}"),
         }
     }
 

@@ -58,7 +58,7 @@ impl Engine {
     }
 
     /// Backfills without the lock; where a fast writer leaves no other way, under it.
-    fn checkpoint(&mut self, now: Instant) -> anyhow::Result<()> {
+    pub(super) fn checkpoint(&mut self, now: Instant) -> anyhow::Result<()> {
         let mut deadline = None;
         let (mut rest, mut fast, mut busy) = (u32::MAX, false, false);
         // A commit that falls between a backfill and the hand-over after it keeps the WAL from being restarted. Each
