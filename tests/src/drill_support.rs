@@ -157,7 +157,7 @@ pub fn ship_snapshot(replica: &Path, sql: &str, damage: impl Fn(&mut Vec<u8>)) -
     damage(&mut bytes);
     let page_size = PageSize::new(4096)?;
     let txids = TxidRange::single(replica::format::Txid::FIRST);
-    let level = replica.join(GENERATION).join("ltx/0");
+    let level = replica.join(GENERATION).join("ltx/9");
     fs::create_dir_all(&level)?;
     let header = Header {
         page_size,
@@ -201,7 +201,7 @@ pub fn write_heartbeat(replica: &Path, txid: &str, minutes_ago: i64) -> Result<(
     let at = Timestamp::from_second(Timestamp::now().as_second() - minutes_ago * 60)?;
     // As the snapshot says, where there is one.
     let name = TxidRange::single(replica::format::Txid::FIRST).file_name();
-    let snapshot = fs::read(replica.join(GENERATION).join("ltx/0").join(name)).unwrap_or_default();
+    let snapshot = fs::read(replica.join(GENERATION).join("ltx/9").join(name)).unwrap_or_default();
     let commit = snapshot.get(12..16).and_then(|bytes| bytes.try_into().ok());
     let pages = commit.map_or(2, u32::from_be_bytes);
     let heartbeat = serde_json::json!({

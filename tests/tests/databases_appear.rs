@@ -115,9 +115,10 @@ fn a_hundred_databases_in_one_process() {
     assert_eq!(text.lines().count(), MANY, "{text}");
     let process = PathBuf::from(format!("/proc/{}", shipper.id()));
     let files = fs::read_dir(process.join("fd")).unwrap().count();
-    // Where a step took long, another thread was begun beside it: those end.
+    // Four steps of engines and three file accesses at once. A thread that has just ended its work may not be idle yet when the
+    // next piece begins, so there may be twice as many; where a step took long, another was begun beside it. Those end.
     let threads = || fs::read_dir(process.join("task")).unwrap().count();
-    shipper.until(|| threads() <= 8).unwrap();
+    shipper.until(|| threads() <= 16).unwrap();
     println!(
         "{MANY} databases: {files} files, {} threads, {} kB at most",
         threads(),

@@ -168,7 +168,8 @@ fn damage_fails_and_the_object_is_named() {
         assert_eq!(record["verdict"], "FAIL", "{what}");
         assert_eq!(status(&record, "chain"), "fail", "{what}: {record:#}");
         assert!(detail(&record, "chain").contains(named), "{what}: {}", detail(&record, "chain"));
-        assert_eq!(record["tables"], json!({}), "{what}");
+        // Around a damaged snapshot there is another way, and what it gives is looked at, too.
+        assert_eq!(record["tables"] == json!({}), named != SNAPSHOT, "{what}: {record:#}");
         assert_eq!(world.recorded().unwrap(), [record], "{what}");
         assert!(!world.replica("app").join("receipt.json").exists(), "{what}");
     }

@@ -99,7 +99,7 @@ async fn a_copy_that_has_no_room_is_refused_by_its_size_before_it_is_fetched() {
     ship_snapshot(&world.replica("app"), "CREATE TABLE t(x)", |_| ()).unwrap();
     // A snapshot of 262 TB, as far as its header can tell; the rest of it is a hole.
     let name = "0000000000000001-0000000000000001.ltx";
-    let path = world.replica("app").join(GENERATION).join("ltx/0").join(name);
+    let path = world.replica("app").join(GENERATION).join("ltx/9").join(name);
     let file = File::options().write(true).open(path).unwrap();
     file.write_all_at(&PAGE_BYTES.to_be_bytes(), 8).unwrap();
     file.write_all_at(&PAGES.to_be_bytes(), 12).unwrap();
