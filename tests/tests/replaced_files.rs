@@ -294,8 +294,10 @@ fn an_application_that_uses_another_log_is_never_vouched_for() {
         assert!(text.contains(HINT), "{text}");
         std::thread::sleep(TURN / 2);
     }
-    let status = scene.shipping.status(1).unwrap();
-    assert_eq!(status["databases"][0]["state"], "stuck", "{status}");
+    // Between two attachments it is not known yet.
+    let stuck =
+        || scene.shipping.status(1).is_ok_and(|all| all["databases"][0]["state"] == "stuck");
+    shipper.until(stuck).unwrap();
     // A shipper that starts meanwhile does not take a torn snapshot either.
     shipper.stop().unwrap();
     fs::remove_dir_all(scene.at("state")).unwrap();
